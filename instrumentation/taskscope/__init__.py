@@ -1,0 +1,1 @@
+"""Metrics, logs, traces, dashboards, alerts and capacity of a service, from one catalogue."""

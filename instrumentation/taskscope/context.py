@@ -1,0 +1,33 @@
+"""What one request is, shared by its metric, its span and its log lines."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["RequestContext", "current_request"]
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestContext:
+    """One request under way. The route is known only after the router has matched; until then it is None.
+
+    request_id: 32 hexadecimal digits made here. client_request_id: the caller's own, if it was well formed.
+    trace_id, span_id: lower-case hexadecimal digits of the server span, or None without tracing.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    client_request_id: str | None = None
+    client_address: str | None = None
+    route: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
+    "taskscope_request", default=None
+)
+"""The request that the running code serves; None outside of requests."""

@@ -1,0 +1,41 @@
+"""Every error the library raises: where, what was found, the remedy, in one sentence."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CatalogueError",
+    "EngineError",
+    "LoadError",
+    "MetricError",
+    "ObjectiveError",
+    "SettingsError",
+    "TaskscopeError",
+]
+
+
+class TaskscopeError(Exception):
+    """Base of all errors here; its text is fit for a terminal: where, what was found, the remedy."""
+
+
+class MetricError(TaskscopeError):
+    """For the developer who declares a metric: a name, unit, label or bucket is not as it must be."""
+
+
+class ObjectiveError(TaskscopeError):
+    """For the developer who declares an objective: target, window or condition is not as it must be."""
+
+
+class CatalogueError(TaskscopeError):
+    """For the developer who puts metrics and objectives together: two of them do not fit."""
+
+
+class LoadError(TaskscopeError):
+    """For whoever names a service on the command line: its catalogue cannot be loaded."""
+
+
+class SettingsError(TaskscopeError):
+    """For whoever sets the environment: one sentence per wrong variable, all at once."""
+
+
+class EngineError(TaskscopeError):
+    """For whoever starts a server: it is not installed, or did not come up; says which and what to do."""

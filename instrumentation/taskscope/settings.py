@@ -1,0 +1,163 @@
+"""One frozen Settings for the library, read once from the environment.
+
+OpenTelemetry's own variables come first; a `TASKSCOPE_*` variable exists only where OpenTelemetry has none.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from taskscope.errors import SettingsError
+
+__all__ = ["Settings"]
+
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the library behaves in one process. `from_environ` reads it; a test or an app may build its own.
+
+    metrics_path: where the exposition answers. excluded_paths: paths that are neither measured nor traced.
+    environment: `deployment.environment.name`. instance: `service.instance.id`, the host and process by default.
+    log_level: the least level that is written. log_stderr: whether lines are printed as well.
+    spool: the folder that lines are written to before they are shipped.
+    spool_max_bytes: above it, new lines are dropped and counted. segment_bytes: size at which a file is rolled.
+    access_log: whether each request leaves one line.
+    trace_ratio: share of traces that are sampled, 0 to 1. otlp_endpoint: base URL of an OTLP/HTTP receiver, or None.
+    redact: whether secrets are replaced before they leave the process.
+    """
+
+    metrics_path: str = "/metrics"
+    excluded_paths: tuple[str, ...] = ("/metrics", "/livez", "/readyz")
+    environment: str = "local"
+    instance: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    log_level: str = "INFO"
+    log_stderr: bool = False
+    access_log: bool = True
+    spool: Path = Path(".taskscope/spool")
+    spool_max_bytes: int = 256 * 1024 * 1024
+    segment_bytes: int = 4 * 1024 * 1024
+    trace_ratio: float = 1.0
+    otlp_endpoint: str | None = None
+    redact: bool = True
+
+    def __post_init__(self) -> None:
+        faults = [
+            fault
+            for fault in (
+                _unless(
+                    self.metrics_path.startswith("/"),
+                    "metrics_path",
+                    self.metrics_path,
+                    "begin it with /",
+                ),
+                _unless(
+                    self.log_level in _LEVELS,
+                    "log_level",
+                    self.log_level,
+                    f"take one of {', '.join(_LEVELS)}",
+                ),
+                _unless(
+                    0 <= self.trace_ratio <= 1,
+                    "trace_ratio",
+                    self.trace_ratio,
+                    "take a share from 0 to 1",
+                ),
+                _unless(
+                    self.segment_bytes >= 65_536,
+                    "segment_bytes",
+                    self.segment_bytes,
+                    "take at least 65536",
+                ),
+                _unless(
+                    self.spool_max_bytes >= self.segment_bytes,
+                    "spool_max_bytes",
+                    self.spool_max_bytes,
+                    f"take at least one segment, {self.segment_bytes}",
+                ),
+                _unless(
+                    self.otlp_endpoint is None
+                    or urlsplit(self.otlp_endpoint).scheme in ("http", "https"),
+                    "otlp_endpoint",
+                    self.otlp_endpoint,
+                    "write it as http://host:4318",
+                ),
+            )
+            if fault
+        ]
+        if faults:
+            raise SettingsError("; ".join(faults))
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings that `environ` asks for. Raises SettingsError naming every wrong variable at once."""
+        values: dict[str, object] = {}
+        faults: list[str] = []
+        for variable, (name, read, remedy) in _VARIABLES.items():
+            text = environ.get(variable, "").strip()
+            if not text:
+                continue
+            try:
+                values[name] = read(text)
+            except ValueError:
+                faults.append(f"{variable}={text!r} cannot be read; {remedy}")
+        faults += [
+            f"{variable} is not a setting; the settings are {', '.join(sorted(_own()))}"
+            for variable in environ
+            if variable.startswith("TASKSCOPE_") and variable not in _VARIABLES
+        ]
+        try:
+            settings = cls(**values)  # type: ignore[arg-type] # each reader returns its field's type
+        except SettingsError as error:
+            raise SettingsError("; ".join([*faults, str(error)])) from error
+        if faults:
+            raise SettingsError("; ".join(faults))
+        return settings
+
+
+def _unless(holds: bool, name: str, found: object, remedy: str) -> str:
+    return "" if holds else f"setting {name} is {found!r}; {remedy}"
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _paths(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_FLAG: Final = "write true or false"
+_BYTES: Final = "write a number of bytes"
+_VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("otlp_endpoint", str, "write it as http://host:4318"),
+    "OTEL_TRACES_SAMPLER_ARG": ("trace_ratio", float, "write a share from 0 to 1"),
+    "TASKSCOPE_METRICS_PATH": ("metrics_path", str, "begin it with /"),
+    "TASKSCOPE_EXCLUDED_PATHS": ("excluded_paths", _paths, "write paths with commas between"),
+    "TASKSCOPE_ENVIRONMENT": ("environment", str, "write a name such as production"),
+    "TASKSCOPE_INSTANCE": ("instance", str, "write a name that no other instance has"),
+    "TASKSCOPE_LOG_LEVEL": ("log_level", str.upper, f"take one of {', '.join(_LEVELS)}"),
+    "TASKSCOPE_LOG_STDERR": ("log_stderr", _flag, _FLAG),
+    "TASKSCOPE_ACCESS_LOG": ("access_log", _flag, _FLAG),
+    "TASKSCOPE_SPOOL": ("spool", Path, "write a folder's path"),
+    "TASKSCOPE_SPOOL_MAX_BYTES": ("spool_max_bytes", int, _BYTES),
+    "TASKSCOPE_SEGMENT_BYTES": ("segment_bytes", int, _BYTES),
+    "TASKSCOPE_REDACT": ("redact", _flag, _FLAG),
+}
+
+
+def _own() -> set[str]:
+    return {variable for variable in _VARIABLES if variable.startswith("TASKSCOPE_")}
