@@ -1,0 +1,69 @@
+"""The environment is read once, and every fault in it is told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taskscope.errors import SettingsError
+from taskscope.settings import Settings
+
+
+def test_an_empty_environment_gives_safe_defaults() -> None:
+    settings = Settings.from_environ({})
+    assert settings.redact
+    assert settings.otlp_endpoint is None
+    assert settings.spool_max_bytes == 256 * 1024 * 1024
+
+
+def test_what_the_environment_says_is_taken() -> None:
+    settings = Settings.from_environ(
+        {
+            "OTEL_TRACES_SAMPLER_ARG": "0.25",
+            "TASKSCOPE_SPOOL": "lines",
+            "TASKSCOPE_ACCESS_LOG": "off",
+            "TASKSCOPE_LOG_LEVEL": "warning",
+            "TASKSCOPE_EXCLUDED_PATHS": "/a, /b",
+            "HOME": "elsewhere",
+        }
+    )
+    assert (settings.trace_ratio, settings.spool, settings.access_log) == (
+        0.25,
+        Path("lines"),
+        False,
+    )
+    assert (settings.log_level, settings.excluded_paths) == ("WARNING", ("/a", "/b"))
+
+
+def test_all_faults_are_told_at_once_with_their_remedies() -> None:
+    environ = {
+        "OTEL_TRACES_SAMPLER_ARG": "often",
+        "TASKSCOPE_REDACT": "perhaps",
+        "TASKSCOPE_LOG_LEVEL": "loud",
+        "TASKSCOPE_SPOOOL": "x",
+    }
+    with pytest.raises(SettingsError) as told:
+        Settings.from_environ(environ)
+    for sentence in (
+        "OTEL_TRACES_SAMPLER_ARG='often' cannot be read; write a share from 0 to 1",
+        "TASKSCOPE_REDACT='perhaps' cannot be read; write true or false",
+        "setting log_level is 'LOUD'; take one of DEBUG",
+        "TASKSCOPE_SPOOOL is not a setting; the settings are TASKSCOPE_ACCESS_LOG",
+    ):
+        assert sentence in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("TASKSCOPE_METRICS_PATH", "metrics"),
+        ("TASKSCOPE_SEGMENT_BYTES", "12"),
+        ("TASKSCOPE_SPOOL_MAX_BYTES", "65536"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match="setting "):
+        Settings.from_environ({variable: value})
