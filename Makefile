@@ -1,0 +1,59 @@
+# Two commands matter: `make demo` ends in a running stack, `make test` runs every check. Nothing else is needed first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.9
+TOOLS := .tools
+UV := $(TOOLS)/bin/uv
+BIN := .venv/bin
+
+# The first Python of 3.11 or newer that really starts, with Debian's own as the last resort.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 /usr/bin/python3; do \
+  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo test quick check env engines build secrets clean
+
+help: ## what can be made
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: engines ## install what is missing and run the whole stack on this machine, until Ctrl-C
+	@exec $(BIN)/taskscope up $(UP)
+
+test: engines check ## install what the tests need and run them all, with real servers
+	$(BIN)/pytest --durations=15
+	$(MAKE) --no-print-directory newest
+
+quick: env ## the tests that need no server
+	$(BIN)/pytest -m 'not engine'
+
+check: env ## format, lint, arrows, types, and whether the generated files are in step
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/taskscope check
+
+build: env ## write dashboards, rules, runbooks and configurations anew from the catalogue
+	$(BIN)/taskscope build
+
+engines: env ## install the servers that are missing, with the system's package manager
+	@$(BIN)/python -m taskscope.testing.engines --install
+
+env: .venv/.synced ## the Python environment, as the lock has it
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	@UV_PYTHON=$$($(TOOLS)/bin/python -c 'import sys; print(sys.executable)') \
+	  $(UV) sync --locked --all-extras --group dev --quiet --no-python-downloads
+	@touch $@
+
+$(UV):
+	@[ -n '$(PYTHON)' ] || { echo 'make: no Python of 3.11 or newer; run: apt-get install python3' >&2; exit 2; }
+	@$(PYTHON) -m venv $(TOOLS) >/dev/null 2>&1 || { \
+	  echo 'installing python3-venv, which Debian keeps apart from python3'; rm -rf $(TOOLS); \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null \
+	  && $(PYTHON) -m venv $(TOOLS); }
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+clean: ## remove the environment and the stack's folder
+	rm -rf .venv $(TOOLS) .taskscope
