@@ -20,7 +20,11 @@ async def check_elasticsearch(subject: Subject, client: httpx2.AsyncClient) -> l
         return []
     url = f"{part.url.rstrip('/')}/{subject.data_stream}/_search"
     query: dict[str, Any] = {"size": 0, "track_total_hits": 1}
-    auth = httpx2.BasicAuth(*subject.elasticsearch_auth) if subject.elasticsearch_auth else None
+    auth = (
+        httpx2.BasicAuth(*subject.elasticsearch_auth)
+        if subject.elasticsearch_auth
+        else httpx2.USE_CLIENT_DEFAULT
+    )
     try:
         response = await client.post(url, json=query, auth=auth)
     except httpx2.HTTPError as error:
