@@ -1,0 +1,144 @@
+"""Sets up logging for a process: structlog and the standard library, one chain, into the spool."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, cast
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from taskscope.logs.ecs import EcsEncoder, ExcInfo
+from taskscope.logs.pipeline import Emit, LogPipeline
+from taskscope.logs.spool import Spool
+from taskscope.logs.stdlib import StdlibRoute
+from taskscope.settings import Settings
+
+__all__ = ["configure", "get_logger"]
+
+_UNNAMED: Final = "app"
+
+
+def configure(
+    *,
+    settings: Settings,
+    service_name: str,
+    service_version: str,
+    on_line: Callable[[str], None],
+    on_drop: Callable[[str], None],
+    on_error: Callable[[BaseException], None],
+) -> LogPipeline:
+    """Every line that this process logs goes to the spool until the pipeline that is returned is closed.
+
+    on_line: called with the level of every line that was stored. on_drop: with the reason of every line that was
+    not. on_error: with every exception that was kept from the caller. All three may be called from any thread.
+    Raises SettingsError if the spool's folder cannot be used.
+    """
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    pipeline = LogPipeline(
+        encoder=EcsEncoder(
+            service_name=service_name,
+            service_version=service_version,
+            environment=settings.environment,
+            instance=settings.instance,
+            redact=settings.redact,
+        ),
+        spool=Spool(
+            settings.spool,
+            max_bytes=settings.spool_max_bytes,
+            segment_bytes=settings.segment_bytes,
+        ),
+        on_line=on_line,
+        on_drop=on_drop,
+        on_error=on_error,
+        echo=sys.stderr if settings.log_stderr else None,
+        complaints=sys.stderr,
+    )
+    pipeline.add(StdlibRoute(pipeline.emit, level=level, printed=settings.log_stderr))
+    pipeline.add(_StructlogRoute(pipeline.emit, level=level))
+    return pipeline
+
+
+def get_logger(name: str = _UNNAMED) -> FilteringBoundLogger:
+    """A logger of that name: `get_logger(__name__).info("task created", task_id=…)`.
+
+    It may be made before `configure` is called; each line goes where logging leads at that moment.
+    """
+    return cast("FilteringBoundLogger", structlog.get_logger(name))
+
+
+class _StructlogRoute:
+    """All structlog loggers lead into `emit`, from `level` up."""
+
+    def __init__(self, emit: Emit, *, level: int) -> None:
+        self._emit = emit
+        self._level = level
+
+    def install(self) -> None:
+        structlog.configure(
+            processors=[structlog.contextvars.merge_contextvars, _as_argument],
+            wrapper_class=structlog.make_filtering_bound_logger(self._level),
+            context_class=dict,
+            logger_factory=self._sink,
+            # Loggers live at module level, longer than one pipeline: none may keep a closed one.
+            cache_logger_on_first_use=False,
+        )
+
+    def remove(self) -> None:
+        if structlog.get_config()["logger_factory"] == self._sink:
+            structlog.reset_defaults()
+
+    def _sink(self, *names: object) -> _Sink:
+        return _Sink(self._emit, str(names[0]) if names else _UNNAMED)
+
+
+class _Sink:
+    """What structlog calls with a finished event: one method per level."""
+
+    __slots__ = ("_emit", "_name")
+
+    def __init__(self, emit: Emit, name: str) -> None:
+        self._emit = emit
+        self._name = name
+
+    def debug(self, event: dict[str, object]) -> None:
+        self._send("debug", event)
+
+    def info(self, event: dict[str, object]) -> None:
+        self._send("info", event)
+
+    def warning(self, event: dict[str, object]) -> None:
+        self._send("warning", event)
+
+    def error(self, event: dict[str, object]) -> None:
+        self._send("error", event)
+
+    def critical(self, event: dict[str, object]) -> None:
+        self._send("critical", event)
+
+    notset = debug
+
+    def _send(self, level: str, event: dict[str, object]) -> None:
+        exc_info = _exception(event.pop("exc_info", None))
+        self._emit(event, level=level, logger=self._name, exc_info=exc_info)
+
+
+def _as_argument(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
+    # structlog would spread a dict over keyword arguments, where a key named `self` has no place.
+    return (event,), {}
+
+
+def _exception(found: object) -> ExcInfo | None:
+    """What `exc_info=` stands for: an exception, a triple of them, or true for the one being handled."""
+    if isinstance(found, BaseException):
+        return type(found), found, found.__traceback__
+    current = found if isinstance(found, tuple) and len(found) == 3 else None
+    if current is None and found:
+        current = sys.exc_info()
+    if current is None or not isinstance(current[1], BaseException):
+        return None
+    return cast("ExcInfo", current)

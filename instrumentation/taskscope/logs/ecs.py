@@ -1,0 +1,227 @@
+"""An event as one line of JSON in Elastic Common Schema: safe, bounded, without secrets.
+
+Whatever a call logs, the result is one line that parses back, at most LINE_BYTES long with its line break,
+and only the names of `fields.FIELDS` stand at the top; all other keys stand under `labels`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, TypeAlias
+
+import msgspec
+from opentelemetry import trace
+
+from taskscope.context import current_request
+from taskscope.logs.fields import ECS_VERSION, FIELDS, OWN, FieldType
+from taskscope.logs.text import cut, cut_middle, visible
+from taskscope.redaction import Plain, Walk, is_secret_key, redact_text
+
+__all__ = ["FIELD_BYTES", "LINE_BYTES", "EcsEncoder", "ExcInfo"]
+
+FIELD_BYTES: Final = 2048
+"""The most bytes of one value that a call gave."""
+LINE_BYTES: Final = 32 * 1024
+"""The most bytes of one line, its line break included."""
+
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+Document: TypeAlias = dict[str, Plain]
+
+_MESSAGE_BYTES: Final = 8 * 1024
+_STACK_CHARS: Final = 12 * 1024
+_LABELS_BYTES: Final = 12 * 1024
+# Read this much more before redaction, so that a secret that a cut would halve is still recognised.
+_MARGIN: Final = 2048
+_SHORT_BYTES: Final = 256
+
+
+def _nothing_secret(_: str) -> bool:
+    return False
+
+
+def _same(text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EcsEncoder:
+    """Turns events of one service into lines.
+
+    dataset: `event.dataset` where a call names none. redact: whether secrets are replaced.
+    now: nanoseconds since 1970.
+    """
+
+    service_name: str
+    service_version: str
+    environment: str
+    instance: str
+    redact: bool = True
+    now: Callable[[], int] = time.time_ns
+    _json: msgspec.json.Encoder = field(default_factory=msgspec.json.Encoder)
+
+    def line(
+        self,
+        event: Mapping[str, object],
+        *,
+        level: str,
+        logger: str,
+        exc_info: ExcInfo | None = None,
+        created: int | None = None,
+    ) -> bytes:
+        """One line of JSON with its line break. `event["event"]` is the message; created: nanoseconds."""
+        walk = _SafeWalk(redact=self.redact)
+        document: Document = {
+            "@timestamp": timestamp(self.now() if created is None else created),
+            "log.level": level,
+            "message": walk.long(event.get("event"), _MESSAGE_BYTES),
+            "ecs.version": ECS_VERSION,
+            "log.logger": walk.text(logger),
+            "service.name": self.service_name,
+            "service.version": self.service_version,
+            "service.environment": self.environment,
+            "service.node.name": self.instance,
+            "event.dataset": self.service_name,
+            "process.pid": os.getpid(),
+        }
+        labels: Document = {}
+        self._correlate(document, labels, walk)
+        if exc_info is not None:
+            _describe(document, exc_info, walk)
+        for key, value in event.items():
+            if key != "event":
+                _place(document, labels, key, value, walk)
+        if walk.truncated:
+            labels["truncated"] = True
+        if labels:
+            document["labels"] = labels
+        line = self._json.encode(document) + b"\n"
+        return line if len(line) <= LINE_BYTES else self._shortened(document, labels)
+
+    def _correlate(self, document: Document, labels: Document, walk: _SafeWalk) -> None:
+        request = current_request.get()
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            document["trace.id"] = f"{span.trace_id:032x}"
+            document["span.id"] = f"{span.span_id:016x}"
+        elif request is not None and request.trace_id is not None:
+            document["trace.id"] = request.trace_id
+            document["span.id"] = request.span_id
+        if request is None:
+            return
+        document["http.request.id"] = request.request_id
+        document["http.request.method"] = walk.text(request.method)
+        if request.route is not None:
+            document["http.route"] = walk.text(request.route)
+        if request.client_request_id is not None:
+            labels["client_request_id"] = walk.text(request.client_request_id)
+
+    def _shortened(self, document: Document, labels: Document) -> bytes:
+        """The same line within LINE_BYTES: first without the labels that do not fit, then with short texts."""
+        document["labels"] = self._fitting(labels)
+        line = self._json.encode(document) + b"\n"
+        if len(line) <= LINE_BYTES:
+            return line
+        for key, value in document.items():
+            if isinstance(value, str):
+                document[key] = cut(value, _SHORT_BYTES)
+        return self._json.encode(document) + b"\n"
+
+    def _fitting(self, labels: Document) -> Document:
+        kept: Document = {"truncated": True}
+        room = _LABELS_BYTES
+        for key, value in labels.items():
+            room -= len(self._json.encode({key: value}))
+            if room < 0:
+                break
+            kept[key] = value
+        return kept
+
+
+class _SafeWalk(Walk):
+    """A walk that also spells out control characters and cuts every text."""
+
+    __slots__ = ("_redact",)
+
+    def __init__(self, *, redact: bool) -> None:
+        self._redact = redact_text if redact else _same
+        super().__init__(text=self.text, secret=is_secret_key if redact else _nothing_secret)
+
+    def text(self, text: str) -> str:
+        """A value's text: redacted, on one line, at most FIELD_BYTES."""
+        return self._cut(text, FIELD_BYTES)
+
+    def long(self, value: object, limit: int) -> str:
+        """The same for a value that may have up to `limit` bytes."""
+        if type(value) is not str:
+            plain = self.value(value)
+            return plain if isinstance(plain, str) else str(plain)
+        return self._cut(value, limit)
+
+    def stack(self, text: str) -> str:
+        """A stack trace: redacted, with its line breaks, both ends kept."""
+        short = cut_middle(text, _STACK_CHARS)
+        self.truncated = self.truncated or short is not text
+        return visible(self._redact(short), lines=True)
+
+    def _cut(self, text: str, limit: int) -> str:
+        near = text if len(text) <= limit + _MARGIN else text[: limit + _MARGIN]
+        safe = visible(self._redact(near))
+        short = cut(safe, limit)
+        if short is not safe or near is not text:
+            self.truncated = True
+        return short
+
+
+def timestamp(nanoseconds: int) -> str:
+    """RFC 3339 in UTC with microseconds: `2026-01-02T03:04:05.678901Z`."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
+    return moment.isoformat(timespec="microseconds") + "Z"
+
+
+def _place(
+    document: Document, labels: Document, key: object, value: object, walk: _SafeWalk
+) -> None:
+    """A known field of the right type stands at the top, everything else under `labels`."""
+    known = FIELDS.get(key) if isinstance(key, str) and key not in OWN else None
+    name = walk.key(key)
+    # Keys of a flattened field are joined by dots and must not be empty.
+    plain = walk.named(name, value)
+    if (known is FieldType.LONG and isinstance(plain, int) and not isinstance(plain, bool)) or (
+        known in (FieldType.KEYWORD, FieldType.TEXT) and isinstance(plain, str)
+    ):
+        document[name] = plain
+    else:
+        labels[name or "_"] = plain
+
+
+def _describe(document: Document, exc_info: ExcInfo, walk: _SafeWalk) -> None:
+    kind, error, trace_back = exc_info
+    document["error.type"] = walk.text(f"{kind.__module__}.{kind.__qualname__}")
+    document["error.message"] = walk.long(_said(error), _MESSAGE_BYTES)
+    document["error.stack_trace"] = walk.stack(_stack(kind, error, trace_back))
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 # an exception's own text may fail
+        return "[unreadable]"
+
+
+def _stack(
+    kind: type[BaseException], error: BaseException, trace_back: TracebackType | None
+) -> str:
+    """The frames without local variables: those hold what nobody meant to log."""
+    try:
+        return "".join(
+            traceback.TracebackException(kind, error, trace_back, capture_locals=False).format()
+        )
+    except Exception:  # noqa: BLE001 # as above
+        return "[unreadable]"

@@ -1,0 +1,147 @@
+"""The standard library's logging, uvicorn's and Python's warnings, led into the pipeline."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from taskscope.logs.ecs import ExcInfo
+from taskscope.logs.pipeline import Emit
+
+__all__ = ["StdlibRoute"]
+
+_PLAIN_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",  # uvicorn's message once more, with the terminal's colours
+}
+# What ships lines and spans must not make new lines of each of its own steps.
+_FEEDBACK: Final = ("elastic_transport", "elasticsearch", "urllib3", "opentelemetry")
+# Logs whatever header a caller sent, whole, each time it is malformed.
+_MUTED: Final = ("opentelemetry.baggage",)
+_SERVER: Final = "uvicorn"
+_SERVER_ACCESS: Final = "uvicorn.access"
+
+
+@dataclass(slots=True)
+class _State:
+    """How a logger was before us."""
+
+    handlers: list[logging.Handler]
+    propagate: bool
+    level: int
+
+    @classmethod
+    def of(cls, logger: logging.Logger) -> _State:
+        return cls(list(logger.handlers), logger.propagate, logger.level)
+
+    def restore(self, logger: logging.Logger) -> None:
+        logger.handlers[:] = self.handlers
+        logger.propagate = self.propagate
+        logger.setLevel(self.level)
+
+
+class StdlibRoute:
+    """All loggers of the standard library lead into `emit`, from `level` up.
+
+    uvicorn's access lines are off: the middleware's own line takes their place. Other handlers stay as they are,
+    but uvicorn's are taken off if `printed`, where the pipeline prints the lines itself.
+    """
+
+    def __init__(self, emit: Emit, *, level: int, printed: bool = False) -> None:
+        self._handler = _Handler(emit, level)
+        self._level = level
+        self._printed = printed
+        self._before: dict[str, _State] = {}
+
+    def install(self) -> None:
+        """The route leads into the pipeline; a second call repairs what was changed since."""
+        root = self._remember("")
+        if self._handler not in root.handlers:
+            root.addHandler(self._handler)
+        root.setLevel(min(root.level or logging.WARNING, self._level))
+        server = self._remember(_SERVER)
+        server.propagate = True
+        if self._printed:
+            server.handlers.clear()
+        access = self._remember(_SERVER_ACCESS)
+        access.handlers.clear()
+        access.propagate = False
+        logging.captureWarnings(True)
+
+    def remove(self) -> None:
+        """The loggers are as they were before the first `install`."""
+        logging.captureWarnings(False)
+        logging.getLogger().removeHandler(self._handler)
+        for name, state in self._before.items():
+            logger = logging.getLogger(name or None)
+            state.handlers += [h for h in logger.handlers if name == "" and h not in state.handlers]
+            state.restore(logger)
+        self._before.clear()
+
+    def _remember(self, name: str) -> logging.Logger:
+        logger = logging.getLogger(name or None)
+        self._before.setdefault(name, _State.of(logger))
+        return logger
+
+
+class _Handler(logging.Handler):
+    """Sends records on. It has no lock of its own: the spool has one, held for the write alone."""
+
+    def __init__(self, emit: Emit, level: int) -> None:
+        super().__init__(level)
+        self._emit = emit
+
+    def createLock(self) -> None:  # noqa: N802 # the standard library's name
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _of(record.name, _MUTED) or (
+            record.levelno < logging.WARNING and _of(record.name, _FEEDBACK)
+        ):
+            return
+        event: dict[str, object] = {
+            key: value for key, value in vars(record).items() if key not in _PLAIN_RECORD
+        }
+        event["event"] = _message(record)
+        if record.stack_info:
+            event["stack"] = record.stack_info
+        self._emit(
+            event,
+            level=_level(record.levelno),
+            logger=record.name,
+            exc_info=_exc_info(record),
+            created=int(record.created * 1_000_000) * 1000,
+        )
+
+
+def _of(name: str, families: tuple[str, ...]) -> bool:
+    return any(name == family or name.startswith(f"{family}.") for family in families)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 # arguments that do not fit the format, or whose text fails
+        return f"{record.msg!s} [its arguments do not fit]"
+
+
+def _exc_info(record: logging.LogRecord) -> ExcInfo | None:
+    if not isinstance(record.exc_info, tuple):
+        return None
+    kind, error, trace_back = record.exc_info
+    return (kind, error, trace_back) if kind is not None and error is not None else None
+
+
+def _level(number: int) -> str:
+    for bound, name in (
+        (logging.CRITICAL, "critical"),
+        (logging.ERROR, "error"),
+        (logging.WARNING, "warning"),
+        (logging.INFO, "info"),
+    ):
+        if number >= bound:
+            return name
+    return "debug"
