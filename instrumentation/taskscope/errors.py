@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "CatalogueError",
     "EngineError",
+    "InstrumentError",
     "LoadError",
     "MetricError",
     "ObjectiveError",
@@ -27,6 +28,10 @@ class ObjectiveError(TaskscopeError):
 
 class CatalogueError(TaskscopeError):
     """For the developer who puts metrics and objectives together: two of them do not fit."""
+
+
+class InstrumentError(TaskscopeError):
+    """For the developer who calls `instrument`: the app cannot be instrumented as it is."""
 
 
 class LoadError(TaskscopeError):

@@ -1,0 +1,1 @@
+"""Values that are read from other libraries when Prometheus asks."""

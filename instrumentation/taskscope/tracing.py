@@ -1,0 +1,281 @@
+"""OpenTelemetry traces of one service: a provider of our own and exactly one server span per request.
+
+The spans come from opentelemetry-instrumentation-fastapi. Around it stand two thin layers: the outer one hides
+from it what must not reach a span and serves the request without a trace if it fails; the inner one
+notes the span for log lines and metrics. Read by `wiring`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from threading import Thread
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from taskscope.catalogue.builtin import UNMATCHED_ROUTE
+from taskscope.context import RequestContext, current_request
+from taskscope.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Tracing", "exemplar", "name_span"]
+
+_KEY: Final = "taskscope.passage"
+_CLOSE_S: Final = 5.0
+_SEMCONV: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
+
+OnError = Callable[[str, BaseException | None], None]
+
+
+class Tracing:
+    """The provider of one service's spans, and the layers that make them.
+
+    Spans leave the process only when `settings.otlp_endpoint` is set; their ids are in the log lines always.
+    """
+
+    def __init__(
+        self, *, settings: Settings, service_name: str, service_version: str, failed: OnError
+    ) -> None:
+        self._settings = settings
+        self._failed = failed
+        self.provider = TracerProvider(
+            resource=Resource.create(
+                {
+                    "service.name": service_name,
+                    "service.version": service_version,
+                    "service.instance.id": settings.instance,
+                    "deployment.environment.name": settings.environment,
+                }
+            ),
+            sampler=ParentBased(TraceIdRatioBased(settings.trace_ratio)),
+            meter_provider=NoOpMeterProvider(),
+        )
+        if settings.otlp_endpoint is not None:
+            exporter = _Counted(_otlp(settings.otlp_endpoint), failed)
+            self.provider.add_span_processor(
+                BatchSpanProcessor(exporter, meter_provider=NoOpMeterProvider())
+            )
+
+    def install(self, app: FastAPI, *, excluded: frozenset[str]) -> None:
+        """From its start on, `app` makes one server span per request, but for the excluded paths."""
+        plain: list[ASGIApp] = []
+        build_plain = app.build_middleware_stack
+
+        def remember_plain() -> ASGIApp:
+            stack = build_plain()
+            # FastAPI's own stack is a ServerErrorMiddleware; the instrumentor takes its `app` and wraps that.
+            inner = getattr(stack, "app", None)
+            if inner is not None:
+                stack.app = _Inside(inner, self._failed)  # type: ignore[attr-defined] # see above
+            plain[:] = [stack]
+            return stack
+
+        app.build_middleware_stack = remember_plain  # type: ignore[method-assign] # as the instrumentor does
+        self._instrument(app)
+        build_traced = app.build_middleware_stack
+
+        def guarded() -> ASGIApp:
+            traced = build_traced()
+            return _Outside(
+                traced,
+                plain=plain[0],
+                excluded=excluded,
+                hide_query=self._settings.redact,
+                failed=self._failed,
+            )
+
+        app.build_middleware_stack = guarded  # type: ignore[method-assign] # as the instrumentor does
+
+    def _instrument(self, app: FastAPI) -> None:
+        # Without it the attributes have the names of before 2023; read once, by the first instrumentor.
+        os.environ.setdefault(_SEMCONV, "http")
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+        from starlette.background import BackgroundTask
+
+        patched_before = hasattr(BackgroundTask, "_otel_original_call")
+        FastAPIInstrumentor.instrument_app(
+            app,
+            tracer_provider=self.provider,
+            meter_provider=NoOpMeterProvider(),
+            exclude_spans=["receive", "send"],
+        )
+        original = getattr(BackgroundTask, "_otel_original_call", None)
+        if original is not None and not patched_before:
+            # The instrumentor traces background tasks by patching their class for the whole process, with
+            # the first app's provider: a second app's tasks would land in the first one's traces.
+            BackgroundTask.__call__ = original  # type: ignore[method-assign] # gives back what was there
+            del BackgroundTask._otel_original_call  # type: ignore[attr-defined] # set by the patch
+
+    def close(self, timeout_s: float = _CLOSE_S) -> None:
+        """Finished spans were exported, or `timeout_s` seconds have passed."""
+        # The exporter retries for longer than a server waits for its shutdown, hence the thread.
+        thread = Thread(target=self._shut_down, name="taskscope-tracing-close", daemon=True)
+        thread.start()
+        thread.join(timeout_s)
+
+    def _shut_down(self) -> None:
+        try:
+            self.provider.shutdown()
+        except Exception as error:  # noqa: BLE001 - closing must not fail the service's shutdown
+            self._failed("tracing", error)
+
+
+def name_span(scope: Scope, request: RequestContext) -> None:
+    """The request's span bears the route that the router took, and never a raw path."""
+    passage = scope.get(_KEY)
+    if not isinstance(passage, _Passage) or not passage.span.is_recording():
+        return
+    method = "HTTP" if request.method == "_OTHER" else request.method
+    if request.route is None or request.route == UNMATCHED_ROUTE:
+        passage.span.update_name(method)
+        return
+    passage.span.update_name(f"{method} {request.route}")
+    passage.span.set_attribute("http.route", request.route)
+
+
+def exemplar(scope: Scope) -> dict[str, str] | None:
+    """The labels that tie an observation to its trace; None where the trace is not sampled."""
+    passage = scope.get(_KEY)
+    if not isinstance(passage, _Passage):
+        return None
+    context = passage.span.get_span_context()
+    if not context.is_valid or not context.trace_flags.sampled:
+        return None
+    return {
+        "trace_id": trace.format_trace_id(context.trace_id),
+        "span_id": trace.format_span_id(context.span_id),
+    }
+
+
+class _Passage:
+    """What the outer layer hides while the instrumentor looks at the scope, and the span it made."""
+
+    __slots__ = ("_headers", "_query", "entered", "span")
+
+    def __init__(self, scope: Scope, *, hide_query: bool) -> None:
+        self._headers = scope["headers"]
+        self._query = scope.get("query_string", b"")
+        self.entered = False
+        self.span: trace.Span = trace.INVALID_SPAN
+        # Baggage is the caller's text in our telemetry: nothing here needs it.
+        if any(name == b"baggage" for name, _ in self._headers):
+            scope["headers"] = [pair for pair in self._headers if pair[0] != b"baggage"]
+        if hide_query:
+            scope["query_string"] = b""
+
+    def enter(self, scope: Scope) -> None:
+        """The scope is as the server made it; the app runs from here on."""
+        self.entered = True
+        scope["headers"] = self._headers
+        scope["query_string"] = self._query
+
+
+class _Outside:
+    """Outside of the instrumentor: if it fails before the app ran, the request is served without a trace."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        plain: ASGIApp,
+        excluded: frozenset[str],
+        hide_query: bool,
+        failed: OnError,
+    ) -> None:
+        self.app = app
+        self._plain = plain
+        self._excluded = excluded
+        self._hide_query = hide_query
+        self._failed = failed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or scope["path"] in self._excluded:
+            await self._plain(scope, receive, send)
+            return
+        # FastAPI >= 0.142 traces by itself once a provider is set. It leaves its own app alone when it sees the
+        # instrumentor; this key keeps it from giving apps that are mounted below a second server span.
+        scope.setdefault("fastapi.telemetry", None)
+        passage = _Passage(scope, hide_query=self._hide_query)
+        scope[_KEY] = passage
+
+        async def send_once_entered(message: Message) -> None:
+            # Before the app ran, only the instrumentor's own error page can come by here.
+            if passage.entered:
+                await send(message)
+
+        try:
+            await self.app(scope, receive, send_once_entered)
+        except Exception as error:
+            if passage.entered:
+                raise
+            self._failed("tracing", error)
+            passage.enter(scope)
+            await self._plain(scope, receive, send)
+
+
+class _Inside:
+    """Inside of the instrumentor: the scope is whole again and the span is known to the request's context."""
+
+    def __init__(self, app: ASGIApp, failed: OnError) -> None:
+        self.app = app
+        self._failed = failed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        passage = scope.get(_KEY)
+        if isinstance(passage, _Passage) and not passage.entered:
+            passage.enter(scope)
+            try:
+                _note_span(passage)
+            except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+                self._failed("tracing", error)
+        await self.app(scope, receive, send)
+
+
+def _note_span(passage: _Passage) -> None:
+    passage.span = trace.get_current_span()
+    context = passage.span.get_span_context()
+    request = current_request.get()
+    if request is not None and context.is_valid:
+        request.trace_id = trace.format_trace_id(context.trace_id)
+        request.span_id = trace.format_span_id(context.span_id)
+
+
+class _Counted(SpanExporter):
+    """An exporter whose failures are counted."""
+
+    def __init__(self, exporter: SpanExporter, failed: OnError) -> None:
+        self._exporter = exporter
+        self._failed = failed
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:  # noqa: BLE001 - the exporter's thread must live on
+            self._failed("tracing", error)
+            return SpanExportResult.FAILURE
+        if result is not SpanExportResult.SUCCESS:
+            self._failed("tracing", None)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _otlp(endpoint: str) -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter(
+        endpoint=f"{endpoint.rstrip('/')}/v1/traces", meter_provider=NoOpMeterProvider()
+    )

@@ -1,0 +1,231 @@
+"""`instrument(app, …)`: the one call that a service makes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.registry import CollectorRegistry
+
+from taskscope.catalogue import Catalogue, Metric
+from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LINES
+from taskscope.errors import InstrumentError
+from taskscope.exposition import Exposition, ExpositionMiddleware
+from taskscope.instruments import Counter, Gauge, Histogram, Instruments
+from taskscope.middleware import AccessLog, Hooks, RequestMiddleware
+from taskscope.probes.database import DatabaseProbe, Engine
+from taskscope.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp
+
+    from taskscope.logs import LogPipeline
+    from taskscope.tracing import Tracing
+
+__all__ = ["Telemetry", "instrument"]
+
+
+class Telemetry:
+    """What `instrument` gives back: the service's instruments, and the end of it all in `close`."""
+
+    def __init__(
+        self,
+        *,
+        instruments: Instruments,
+        settings: Settings,
+        tracing: Tracing | None,
+        logs: LogPipeline | None,
+    ) -> None:
+        self.settings = settings
+        self._instruments = instruments
+        self._probe = DatabaseProbe(instruments)
+        self._tracing = tracing
+        self._logs = logs
+        self._closed = False
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the service declares."""
+        return self._instruments.catalogue
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The registry that holds every series of this service; never prometheus_client's default one."""
+        return self._instruments.registry
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """The service's tracing, whose `provider` makes more spans; None when it is switched off."""
+        return self._tracing
+
+    def counter(self, metric: Metric) -> Counter:
+        """The counter of `metric`. Raises MetricError if the catalogue does not declare it as one."""
+        return self._instruments.counter(metric)
+
+    def gauge(self, metric: Metric) -> Gauge:
+        """The gauge of `metric`. Raises MetricError if the catalogue does not declare it as one."""
+        return self._instruments.gauge(metric)
+
+    def histogram(self, metric: Metric) -> Histogram:
+        """The histogram of `metric`. Raises MetricError if the catalogue does not declare it as one."""
+        return self._instruments.histogram(metric)
+
+    def watch_pool(self, engine: Engine) -> None:
+        """The connections of a SQLAlchemy (async) engine's pool are among the series from now on."""
+        self._probe.watch(engine)
+
+    def close(self) -> None:
+        """Spans and log lines are flushed, in bounded time; the second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._tracing is not None:
+            self._tracing.close()
+        if self._logs is not None:
+            try:
+                self._logs.close()
+            except Exception as error:  # noqa: BLE001 - closing must not fail the service's shutdown
+                self._instruments.failed("logs", error)
+
+
+def instrument(
+    app: FastAPI,
+    *,
+    service_name: str,
+    service_version: str,
+    catalogue: Catalogue | None = None,
+    metrics: bool = True,
+    logs: bool = True,
+    tracing: bool = True,
+    settings: Settings | None = None,
+) -> Telemetry:
+    """`app` is measured, traced and logged from its start on; the telemetry is in `app.state.telemetry` too.
+
+    Call it once, before the app starts. catalogue: what the service declares; by default only the library's
+    own metrics. metrics, logs, tracing: False switches that part off; instruments work all the same.
+    settings: by default read from the environment.
+    Raises InstrumentError if the app is instrumented or has started, SettingsError for a wrong environment.
+    """
+    _check_fresh(app)
+    settings = Settings.from_environ(os.environ) if settings is None else settings
+    catalogue = Catalogue(service=service_name) if catalogue is None else catalogue
+    if catalogue.service != service_name:
+        raise InstrumentError(
+            f"service_name is {service_name!r} and the catalogue is of {catalogue.service!r}; give both one name"
+        )
+    instruments = Instruments(catalogue)
+    instruments.gauge(BUILD).set(
+        1, service_version=service_version, taskscope_version=version("taskscope")
+    )
+    service = {"service_name": service_name, "service_version": service_version}
+    pipeline = _start_logs(instruments, settings, service) if logs else None
+    tracer = _start_tracing(app, instruments, settings, service) if tracing else None
+    _wrap(
+        app,
+        Hooks(
+            excluded=frozenset(settings.excluded_paths),
+            failed=instruments.failed,
+            instruments=instruments if metrics else None,
+            access_log=_access_log() if logs and settings.access_log else None,
+            **_span_hooks(tracer),
+        ),
+        exposition_path=settings.metrics_path if metrics else None,
+        instruments=instruments,
+    )
+    telemetry = Telemetry(instruments=instruments, settings=settings, tracing=tracer, logs=pipeline)
+    app.state.telemetry = telemetry
+    _close_at_shutdown(app, telemetry)
+    return telemetry
+
+
+def _check_fresh(app: FastAPI) -> None:
+    if isinstance(getattr(app.state, "telemetry", None), Telemetry):
+        raise InstrumentError(
+            "instrument: this app is instrumented already; call it once, where the app is made"
+        )
+    if app.middleware_stack is not None:
+        raise InstrumentError(
+            "instrument: this app has started already; call it before the first request and before its lifespan"
+        )
+
+
+def _start_logs(
+    instruments: Instruments, settings: Settings, service: Mapping[str, str]
+) -> LogPipeline:
+    from taskscope.logs import configure
+
+    lines = instruments.counter(LOG_LINES)
+    dropped = instruments.counter(LOG_DROPPED)
+    return configure(
+        settings=settings,
+        service_name=service["service_name"],
+        service_version=service["service_version"],
+        on_line=lambda level: lines.at((level,)).inc(),
+        on_drop=lambda reason: dropped.at((reason,)).inc(),
+        on_error=lambda error: instruments.failed("logs", error),
+    )
+
+
+def _access_log() -> AccessLog:
+    from taskscope.logs import get_logger
+
+    return get_logger("taskscope.access")
+
+
+def _start_tracing(
+    app: FastAPI, instruments: Instruments, settings: Settings, service: Mapping[str, str]
+) -> Tracing:
+    from taskscope.tracing import Tracing
+
+    tracing = Tracing(
+        settings=settings,
+        service_name=service["service_name"],
+        service_version=service["service_version"],
+        failed=instruments.failed,
+    )
+    tracing.install(app, excluded=frozenset(settings.excluded_paths))
+    return tracing
+
+
+def _span_hooks(tracing: Tracing | None) -> dict[str, Any]:
+    if tracing is None:
+        return {}
+    from taskscope.tracing import exemplar, name_span
+
+    return {"on_start": name_span, "exemplar": exemplar}
+
+
+def _wrap(
+    app: FastAPI, hooks: Hooks, *, exposition_path: str | None, instruments: Instruments
+) -> None:
+    """The app's whole stack stands inside of ours, its own error pages included."""
+    build = app.build_middleware_stack
+
+    def build_wrapped() -> ASGIApp:
+        stack: ASGIApp = RequestMiddleware(build(), routed=app, hooks=hooks)
+        if exposition_path is None:
+            return stack
+        endpoint = Exposition(instruments.registry, instruments.failed)
+        return ExpositionMiddleware(stack, path=exposition_path, endpoint=endpoint)
+
+    # `add_middleware` would put us inside of the layer that turns an exception into a 500.
+    app.build_middleware_stack = build_wrapped  # type: ignore[method-assign] # the one way to the outside
+
+
+def _close_at_shutdown(app: FastAPI, telemetry: Telemetry) -> None:
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def closing(running: Any) -> AsyncIterator[Any]:
+        try:
+            async with lifespan(running) as state:
+                yield state
+        finally:
+            await asyncio.to_thread(telemetry.close)
+
+    app.router.lifespan_context = closing
