@@ -1,0 +1,78 @@
+"""What the engines read: the project's own files, and the few that differ from a container's, the target lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from taskscope.errors import EngineError
+from taskscope.testing.engines.spec import HOST
+from taskscope_ui.stack.layout import Layout
+
+__all__ = ["Targets", "assemble_prometheus", "listen_conf", "target_files", "upstream_conf"]
+
+_TARGETS: Final = "targets"
+
+
+def target_files(config: str) -> tuple[str, ...]:
+    """The target lists that a prometheus.yml reads, as it names them, sorted."""
+    read: Any = yaml.safe_load(config)
+    jobs = [*read.get("scrape_configs", ())]
+    jobs += read.get("alerting", {}).get("alertmanagers", ())
+    files = {name for job in jobs for sd in job.get("file_sd_configs", ()) for name in sd["files"]}
+    return tuple(sorted(files))
+
+
+def assemble_prometheus(layout: Layout, folder: Path) -> dict[Path, str]:
+    """The files of Prometheus' folder but for the target lists: the generated configuration and rules, unchanged."""
+    files = {folder / "prometheus.yml": layout.prometheus_config.read_text(encoding="utf-8")}
+    for rules in sorted(layout.rules.glob("*.rules.yml")):
+        files[folder / "rules" / rules.name] = rules.read_text(encoding="utf-8")
+    return files
+
+
+def upstream_conf(ports: Sequence[int]) -> str:
+    """nginx's list of API instances on this machine."""
+    servers = "".join(f"    server {HOST}:{port} max_fails=2 fail_timeout=2s;\n" for port in ports)
+    return f"upstream api {{\n{servers}    keepalive 16;\n}}\n"
+
+
+def listen_conf(port: int) -> str:
+    """The address on which nginx listens here."""
+    return f"listen {HOST}:{port};\n"
+
+
+class Targets:
+    """Prometheus' target lists; it rereads one as soon as it changes, so a part is scraped once it runs."""
+
+    def __init__(self, folder: Path, files: Sequence[str]) -> None:
+        self._files = {Path(name).stem: folder / name for name in files}
+        self._known: dict[str, list[str]] = {job: [] for job in self._files}
+        try:
+            (folder / _TARGETS).mkdir(parents=True, exist_ok=True)
+            for job in self._files:
+                self._write(job)
+        except OSError as error:
+            raise EngineError(
+                f"{folder / _TARGETS}: {error.strerror}; free the disk or give a folder you may write"
+            ) from error
+
+    def add(self, scraped: Mapping[str, str]) -> None:
+        """The `host:port` of each job in `scraped` is in its list; a job without a list is left aside."""
+        for job, target in scraped.items():
+            if target not in self._known.get(job, (target,)):
+                self._known[job].append(target)
+                self._write(job)
+
+    def _write(self, job: str) -> None:
+        path = self._files[job]
+        beside = path.with_suffix(".new")
+        found = self._known[job]
+        beside.write_text(
+            json.dumps([{"targets": found}] if found else []) + "\n", encoding="ascii"
+        )
+        beside.replace(path)  # whole at every moment: Prometheus may read it now
