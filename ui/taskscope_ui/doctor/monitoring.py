@@ -8,13 +8,20 @@ from typing import Any, Final
 import httpx2
 
 from taskscope.catalogue import Catalogue
-from taskscope.catalogue.builtin import LOG_AGE, LOG_SHIPPER_UP
+from taskscope.catalogue.builtin import LOG_AGE, LOG_DROPPED, LOG_SHIPPER_UP
 from taskscope.catalogue.promql import RECORDED, selector
 from taskscope_ui.doctor.finding import Finding
 from taskscope_ui.doctor.processes import alive
 from taskscope_ui.doctor.subject import Subject
 
-__all__ = ["check_log_age", "check_rules", "check_series", "check_targets"]
+__all__ = [
+    "check_lines_dropped",
+    "check_log_age",
+    "check_page_data",
+    "check_rules",
+    "check_series",
+    "check_targets",
+]
 
 MOST_LOG_AGE_S: Final = 60
 
@@ -25,17 +32,18 @@ async def check_targets(subject: Subject, client: httpx2.AsyncClient) -> list[Fi
     if answer is None:
         return []
     found, seen = [], set()
+    targets = _targets(subject)
     for target in answer["activeTargets"]:
         job = target["labels"]["job"]
         seen.add(job)
         if target["health"] == "down":
             what = f"Prometheus cannot scrape {target['scrapeUrl']}: {target['lastError'] or 'no answer'}"
-            remedy = f"start what serves it, or correct run/prometheus/targets/{job}.json"
+            remedy = f"start what serves it, or correct {targets}/{job}.json"
             found.append(Finding(where=f"target {job}", what=what, remedy=remedy))
     for target in subject.catalogue.targets:
         if target.job not in seen and subject.part(_part_of(target.name)) is not None:
             what = "Prometheus has no such target"
-            remedy = f"list its address in run/prometheus/targets/{target.job}.json"
+            remedy = f"list its address in {targets}/{target.job}.json"
             found.append(Finding(where=f"target {target.job}", what=what, remedy=remedy))
     return found
 
@@ -63,7 +71,7 @@ async def check_rules(subject: Subject, client: httpx2.AsyncClient) -> list[Find
         )
     managers = await _get(subject, client, "/api/v1/alertmanagers")
     if managers is not None and not managers["activeAlertmanagers"]:
-        remedy = "list its address in run/prometheus/targets/alertmanagers.json"
+        remedy = f"list its address in {_targets(subject)}/alertmanagers.json"
         found.append(
             Finding(
                 where="alertmanager",
@@ -113,6 +121,39 @@ async def check_log_age(subject: Subject, client: httpx2.AsyncClient) -> list[Fi
         what = f"the oldest line waits for {float(age[0]['value'][1]):.0f} s; {MOST_LOG_AGE_S} is the most"
         found.append(Finding(where="logs", what=what, remedy=f"read {_log(subject, 'shipper')}"))
     return found
+
+
+async def check_lines_dropped(subject: Subject, client: httpx2.AsyncClient) -> list[Finding]:
+    """Lines that the service could not write to its spool in the last five minutes."""
+    source = selector(subject.catalogue, LOG_DROPPED)
+    dropped = await _query(subject, client, f"sum by (reason) (increase({source}[5m])) > 0")
+    return [
+        Finding(
+            where="logs",
+            what=f"lines were dropped in the last 5 minutes, reason {row['metric']['reason']}",
+            remedy=f"make room in {subject.folder / 'spool'} and see that the shipper runs",
+        )
+        for row in dropped or ()
+    ]
+
+
+async def check_page_data(subject: Subject, client: httpx2.AsyncClient) -> list[Finding]:
+    """The page runs and would show nothing."""
+    name = "service:http_requests:rate5m"
+    if subject.part("page") is None:
+        return []
+    answer = await _query(subject, client, f'{name}{{service="{subject.catalogue.service}"}}')
+    if answer is None or answer:
+        return []
+    what = f"Prometheus holds no {name}, so it has nothing to show"
+    remedy = (
+        "see that the service is scraped and its rules are loaded; a fresh stack needs a minute"
+    )
+    return [Finding(where="page", what=what, remedy=remedy)]
+
+
+def _targets(subject: Subject) -> str:
+    return str(subject.folder / "prometheus" / "targets")
 
 
 def _log(subject: Subject, name: str) -> str:

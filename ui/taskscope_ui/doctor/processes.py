@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Final
 
 import anyio
 import httpx2
@@ -13,7 +13,7 @@ from taskscope_ui.doctor.subject import Part, Subject
 
 __all__ = ["alive", "check_answers", "check_engines", "check_processes"]
 
-HEALTH_PATHS = {
+HEALTH_PATHS: Final = {
     "prometheus": "/-/healthy",
     "alertmanager": "/-/healthy",
     "page": "/_stcore/health",
@@ -22,6 +22,8 @@ HEALTH_PATHS = {
     "shipper": "/metrics",
 }
 """Where a part says that it is well; a part that is not listed has to answer at its own address."""
+
+_TAIL_BYTES: Final = 4096
 
 
 def alive(part: Part) -> bool:
@@ -40,8 +42,8 @@ def alive(part: Part) -> bool:
 def check_engines(subject: Subject) -> list[Finding]:
     """Programs that the stack needs and this machine lacks."""
     return [
-        Finding(where=name, what="is not installed", remedy=f"run: {command}")
-        for name, command in subject.missing
+        Finding(where=name, what=why, remedy=f"run: {command}")
+        for name, why, command in subject.missing
     ]
 
 
@@ -67,7 +69,7 @@ def check_processes(subject: Subject) -> list[Finding]:
     return [
         Finding(
             where=part.name,
-            what=f"its process {part.pid} has ended{_last_words(part.log)}",
+            what=f"its process has ended{_last_words(part)}",
             remedy="stop the stack with Ctrl-C and run: taskscope up",
         )
         for part in gone
@@ -104,10 +106,12 @@ async def _ask(part: Part, client: httpx2.AsyncClient) -> Finding | None:
     return None
 
 
-def _last_words(log: Path | None) -> str:
-    if log is None or not log.is_file():
+def _last_words(part: Part) -> str:
+    if part.detail:
+        return f" ({part.detail})"
+    if part.log is None or not part.log.is_file():
         return ""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
+    with part.log.open("rb") as file:
+        file.seek(max(0, part.log.stat().st_size - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").strip().splitlines()
-    return f"; its last line in {log} is: {lines[-1][:200]}" if lines else f"; {log} is empty"
+    return f"; its last line in {part.log} is: {lines[-1][:200]}" if lines else ""

@@ -16,13 +16,14 @@ class Part:
     """One process of the stack as it was started.
 
     started: when, in seconds since 1970, as the operating system tells it; a pid alone may have a new owner.
-    url: where it answers, or empty for a part without an address.
+    url: where it answers, or empty for a part without an address. detail: what its supervisor knows of its end.
     """
 
     name: str
     pid: int
     started: float
     url: str = ""
+    detail: str = ""
     log: Path | None = None
 
 
@@ -30,7 +31,7 @@ class Part:
 class Subject:
     """A stack and all that is needed to ask it.
 
-    missing: programs that are not installed, with the command that installs them.
+    missing: parts that cannot run here: name, why, and the command that would change it.
     elasticsearch_auth: user name and password of the reader, or None where security is off.
     need_free_bytes: least free space that each folder of the stack must have.
     """
@@ -38,7 +39,7 @@ class Subject:
     folder: Path
     catalogue: Catalogue
     parts: tuple[Part, ...]
-    missing: tuple[tuple[str, str], ...] = ()
+    missing: tuple[tuple[str, str, str], ...] = ()
     elasticsearch_auth: tuple[str, str] | None = field(default=None, repr=False)
     data_stream: str = ""
     need_free_bytes: int = 64 * 1024 * 1024

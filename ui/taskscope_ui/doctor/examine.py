@@ -11,7 +11,14 @@ import httpx2
 from taskscope_ui.doctor.finding import Finding
 from taskscope_ui.doctor.folders import check_folders
 from taskscope_ui.doctor.logstore import check_elasticsearch
-from taskscope_ui.doctor.monitoring import check_log_age, check_rules, check_series, check_targets
+from taskscope_ui.doctor.monitoring import (
+    check_lines_dropped,
+    check_log_age,
+    check_page_data,
+    check_rules,
+    check_series,
+    check_targets,
+)
 from taskscope_ui.doctor.processes import check_answers, check_engines, check_processes
 from taskscope_ui.doctor.subject import Subject
 
@@ -26,7 +33,9 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("targets", check_targets),
     ("rules", check_rules),
     ("series", check_series),
-    ("logs", check_log_age),
+    ("log age", check_log_age),
+    ("lines dropped", check_lines_dropped),
+    ("page data", check_page_data),
     ("elasticsearch", check_elasticsearch),
 )
 
