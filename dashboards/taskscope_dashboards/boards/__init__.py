@@ -1,0 +1,6 @@
+"""The boards of a service, each made from its catalogue alone."""
+
+from taskscope_dashboards.boards.oncall import oncall
+from taskscope_dashboards.boards.requests import requests
+
+__all__ = ["oncall", "requests"]

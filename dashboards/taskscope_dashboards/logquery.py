@@ -1,0 +1,85 @@
+"""A question to the log lines, once: as Lucene for Grafana, as a search body for Elasticsearch.
+
+The text of a query never comes from outside: values chosen by a reader are put in as terms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["LINES", "LogQuery", "lucene", "search_body"]
+
+LINES: Final = 200
+"""How many of the newest lines a panel shows."""
+
+_TRACE = re.compile(r"[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which lines of one service.
+
+    levels: only these levels; empty for all. loggers: lines of these loggers as well, whatever their level.
+    by_route: only the routes that are chosen on the board. searchable: narrowed by the board's search field.
+    """
+
+    service: str
+    levels: tuple[str, ...] = ()
+    loggers: tuple[str, ...] = ()
+    by_route: bool = False
+    searchable: bool = False
+
+
+def _any_of(values: Sequence[str]) -> str:
+    return "(" + " OR ".join(f'"{value}"' for value in values) + ")"
+
+
+def lucene(query: LogQuery) -> str:
+    """The query as Grafana sends it, with the board's variables `route` and `search` where they apply."""
+    parts = [f'service.name:"{query.service}"']
+    if query.levels:
+        wanted = f"log.level:{_any_of(query.levels)}"
+        if query.loggers:
+            wanted = f"({wanted} OR log.logger:{_any_of(query.loggers)})"
+        parts.append(wanted)
+    if query.by_route:
+        # As a pattern, because "all routes" is one: the Lucene form of the variable would quote it.
+        parts.append("http.route:/${route:regex}/")
+    if query.searchable:
+        parts.append("($search)")
+    return " AND ".join(parts)
+
+
+def search_body(
+    query: LogQuery, *, start_ms: int, end_ms: int, routes: Sequence[str] = (), trace: str = ""
+) -> dict[str, object]:
+    """The body of a `_search` for the newest lines between two times in milliseconds since 1970.
+
+    routes: only these, empty for all. trace: a trace id of 32 hex digits; anything else is not put in.
+    """
+    filters: list[dict[str, object]] = [
+        {"term": {"service.name": query.service}},
+        {"range": {"@timestamp": {"gte": start_ms, "lte": end_ms, "format": "epoch_millis"}}},
+    ]
+    if query.levels:
+        wanted: list[dict[str, object]] = [{"terms": {"log.level": list(query.levels)}}]
+        if query.loggers:
+            wanted.append({"terms": {"log.logger": list(query.loggers)}})
+        filters.append({"bool": {"should": wanted, "minimum_should_match": 1}})
+    if query.by_route:
+        filters.append(
+            {"terms": {"http.route": list(routes)}}
+            if routes
+            else {"exists": {"field": "http.route"}}
+        )
+    if query.searchable and _TRACE.match(trace):
+        filters.append({"term": {"trace.id": trace}})
+    return {
+        "size": LINES,
+        "sort": [{"@timestamp": "desc"}],
+        "query": {"bool": {"filter": filters}},
+        "timeout": "5s",
+    }
