@@ -1,0 +1,1 @@
+"""The commands of `taskscope`, one module for each group."""
