@@ -1,0 +1,1 @@
+"""The words of the runbooks, one module a family of alerts."""

@@ -1,0 +1,95 @@
+"""Looks that several runbooks share: the log search, the youngest process, one instance against its siblings."""
+
+from __future__ import annotations
+
+import json
+
+from taskscope.catalogue import Catalogue
+from taskscope.catalogue.builtin import PROCESS_CPU, PROCESS_START_TIME
+from taskscope.catalogue.promql import escape, selector
+from taskscope_alerts.runbook import Step
+
+__all__ = ["containers", "log_lines", "processor", "restart", "roll_back", "targets", "youngest"]
+
+
+def log_lines(
+    catalogue: Catalogue, text: str, *, levels: tuple[str, ...], slowest: bool = False
+) -> Step:
+    """A search of the service's log lines in Elasticsearch, newest or slowest first."""
+    order = (
+        {"event.duration": {"order": "desc", "unmapped_type": "long"}}
+        if slowest
+        else {"@timestamp": {"order": "desc"}}
+    )
+    query = {
+        "size": 20,
+        "sort": [order],
+        "query": {
+            "bool": {
+                "filter": [
+                    {"term": {"service.name": catalogue.service}},
+                    {"terms": {"log.level": list(levels)}},
+                    {"range": {"@timestamp": {"gte": "now-15m"}}},
+                ]
+            }
+        },
+    }
+    code = (
+        'curl -sS --cacert "$ELASTICSEARCH_CA_CERT" \\\n'
+        f'  "$ELASTICSEARCH_URL/logs-{catalogue.service}-*/_search?pretty" \\\n'
+        '  -H "Authorization: ApiKey $ELASTICSEARCH_API_KEY" -H "Content-Type: application/json" \\\n'
+        f"  -d '{json.dumps(query)}'"
+    )
+    return Step(
+        text=f"{text} `trace.id` of a line leads to all lines of that request; leave `--cacert` out over plain HTTP.",
+        code=code,
+        language="sh",
+    )
+
+
+def youngest(catalogue: Catalogue) -> Step:
+    """How long each process has been running: a deploy or a restart shows here first."""
+    return Step(
+        text="Was something deployed or restarted? Seconds since each process started; "
+        "younger than the trouble means that the release, or what restarted it, is the first suspect.",
+        code=f"time() - {selector(catalogue, PROCESS_START_TIME)}",
+        language="promql",
+    )
+
+
+def processor(catalogue: Catalogue) -> Step:
+    """Processor cores used by each process."""
+    return Step(
+        text="Is the processor the limit? Cores used by each process; a Python process stops near 1.",
+        code=f"sum by (instance) (rate({selector(catalogue, PROCESS_CPU)}[5m]))",
+        language="promql",
+    )
+
+
+def targets(job: str, text: str) -> Step:
+    """Which instances Prometheus reaches."""
+    return Step(text=text, code=f'up{{job="{escape(job)}"}}', language="promql")
+
+
+def containers(text: str) -> Step:
+    """What runs, and what it last said."""
+    return Step(
+        text=text,
+        code="docker compose ps --all\ndocker compose logs --since 15m --tail 100 NAME",
+        language="sh",
+    )
+
+
+def restart(text: str) -> Step:
+    """Start one part again."""
+    return Step(text=text, code="docker compose restart NAME", language="sh")
+
+
+def roll_back(text: str) -> Step:
+    """Go back to the image that ran before."""
+    return Step(
+        text=text,
+        code="git log --oneline -5 -- docker-compose.yml   # the version that ran before\n"
+        "docker compose up -d --no-deps NAME            # after setting its image back",
+        language="sh",
+    )
