@@ -67,9 +67,9 @@ def outcome_of(*, status: int, complete: bool, gone: bool, failure: BaseExceptio
     """The word for how a request ended, one of OUTCOMES.
 
     status: as sent, or as it would have been. complete: the last byte was handed to the server.
-    gone: the client had left before that.
+    gone: the client had left before that, even if the app went on to answer nobody.
     """
-    if gone and not complete:
+    if gone:
         return "disconnected"
     if isinstance(failure, asyncio.CancelledError):
         return "cancelled"
@@ -172,12 +172,12 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         try:
-            exchange = _Exchange(self._routed, self._hooks, scope, receive, send)
             if self._hooks.instruments is not None:
                 self._active.at(()).inc()
+            exchange = _Exchange(self._routed, self._hooks, scope, receive, send)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             self._hooks.failed("middleware", error)
-            await self.app(scope, receive, send)
+            await self._serve_blind(scope, receive, send)
             return
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -185,6 +185,13 @@ class RequestMiddleware:
             self._close(scope, exchange, failure)
             raise
         self._close(scope, exchange, None)
+
+    async def _serve_blind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if self._hooks.instruments is not None:
+                self._active.at(()).dec()
 
     def _close(self, scope: Scope, exchange: _Exchange, failure: BaseException | None) -> None:
         seconds = perf_counter() - exchange.started_at

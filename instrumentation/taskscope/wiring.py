@@ -48,6 +48,14 @@ class Telemetry:
         self._logs = logs
         self._closed = False
 
+    def started(self) -> None:
+        """Log lines lead to the spool even if the server set up its own logging after `instrument`."""
+        if self._logs is not None and not self._closed:
+            try:
+                self._logs.adopt()
+            except Exception as error:  # noqa: BLE001 - logging must not fail the service's start
+                self._instruments.failed("logs", error)
+
     @property
     def catalogue(self) -> Catalogue:
         """What the service declares."""
@@ -174,7 +182,8 @@ def _start_logs(
 def _access_log() -> AccessLog:
     from taskscope.logs import get_logger
 
-    return get_logger("taskscope.access")
+    # Bound here: a logger that binds itself anew for each line takes twice as long.
+    return get_logger("taskscope.access").bind()
 
 
 def _start_tracing(
@@ -221,11 +230,12 @@ def _close_at_shutdown(app: FastAPI, telemetry: Telemetry) -> None:
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager
-    async def closing(running: Any) -> AsyncIterator[Any]:
+    async def framed(running: Any) -> AsyncIterator[Any]:
         try:
             async with lifespan(running) as state:
+                telemetry.started()
                 yield state
         finally:
             await asyncio.to_thread(telemetry.close)
 
-    app.router.lifespan_context = closing
+    app.router.lifespan_context = framed
