@@ -81,6 +81,10 @@ class StdlibRoute:
             state.restore(logger)
         self._before.clear()
 
+    def handle(self, record: logging.LogRecord) -> None:
+        """The record is sent on, as from a logger."""
+        self._handler.handle(record)
+
     def _remember(self, name: str) -> logging.Logger:
         logger = logging.getLogger(name or None)
         self._before.setdefault(name, _State.of(logger))
@@ -98,9 +102,8 @@ class _Handler(logging.Handler):
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if _of(record.name, _MUTED) or (
-            record.levelno < logging.WARNING and _of(record.name, _FEEDBACK)
-        ):
+        name = str(record.name)
+        if _of(name, _MUTED) or (record.levelno < logging.WARNING and _of(name, _FEEDBACK)):
             return
         event: dict[str, object] = {
             key: value for key, value in vars(record).items() if key not in _PLAIN_RECORD
@@ -111,7 +114,7 @@ class _Handler(logging.Handler):
         self._emit(
             event,
             level=_level(record.levelno),
-            logger=record.name,
+            logger=name,
             exc_info=_exc_info(record),
             created=int(record.created * 1_000_000) * 1000,
         )
@@ -125,7 +128,8 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 # arguments that do not fit the format, or whose text fails
-        return f"{record.msg!s} [its arguments do not fit]"
+        given = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        return f"{given} [its arguments do not fit]"
 
 
 def _exc_info(record: logging.LogRecord) -> ExcInfo | None:
