@@ -13,9 +13,15 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import (
+    ReadableSpan,
+    Span,
+    SynchronousMultiSpanProcessor,
+    TracerProvider,
+)
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
@@ -57,6 +63,7 @@ class Tracing:
                 }
             ),
             sampler=ParentBased(TraceIdRatioBased(settings.trace_ratio)),
+            active_span_processor=_Guarded(failed),
             meter_provider=NoOpMeterProvider(),
         )
         if settings.otlp_endpoint is not None:
@@ -247,6 +254,26 @@ def _note_span(passage: _Passage) -> None:
     if request is not None and context.is_valid:
         request.trace_id = trace.format_trace_id(context.trace_id)
         request.span_id = trace.format_span_id(context.span_id)
+
+
+class _Guarded(SynchronousMultiSpanProcessor):
+    """Span processors whose failures are counted: they run in the midst of a request."""
+
+    def __init__(self, failed: OnError) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # the SDK leaves it untyped
+        self._failed = failed
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        try:
+            super().on_start(span, parent_context)
+        except Exception as error:  # noqa: BLE001 - a fault in a trace never fails the request
+            self._failed("tracing", error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        try:
+            super().on_end(span)
+        except Exception as error:  # noqa: BLE001 - a fault in a trace never fails the request
+            self._failed("tracing", error)
 
 
 class _Counted(SpanExporter):
