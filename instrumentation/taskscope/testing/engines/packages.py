@@ -140,10 +140,8 @@ def version_of(package: Package) -> str | None:
     found = package.find()
     if found is None:
         return None
-    if package.engine == "elasticsearch":  # its folder says so; asking it means starting a JVM
-        said = found.name
-    else:
-        said = _ask(found, package.version_flag)
+    # The folder of Elasticsearch bears its version; asking the server means starting a JVM.
+    said = _ask(found, package.version_flag) if found.is_file() else found.name
     version = _VERSION.search(said)
     return version[0] if version else None
 
