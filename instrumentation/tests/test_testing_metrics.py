@@ -1,0 +1,56 @@
+"""The assertions about metrics that users of the library get."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskscope.catalogue import Kind, Label, Metric
+from taskscope.errors import MetricError
+from taskscope.testing.metrics import isolated, moved, value
+
+PAID = Metric(
+    name="shop.orders.paid",
+    kind=Kind.COUNTER,
+    unit="{order}",
+    help="Orders that were paid.",
+    owner="shop",
+    labels=(Label("method", values=("card", "cash")),),
+)
+WAIT = Metric(
+    name="shop.wait", kind=Kind.HISTOGRAM, unit="s", help="Time in the queue.", owner="shop"
+)
+
+
+def test_a_block_that_moves_the_metric_as_told_passes() -> None:
+    shop = isolated(PAID)
+    with moved(shop.registry, PAID, by=2, method="card"):
+        shop.counter(PAID).inc(2, method="card")
+
+
+def test_a_block_that_moves_another_series_fails() -> None:
+    shop = isolated(PAID)
+    with (
+        pytest.raises(AssertionError, match=r"\{method=card\} moved by 0, expected 1"),
+        moved(shop.registry, PAID, by=1, method="card"),
+    ):
+        shop.counter(PAID).inc(method="cash")
+
+
+def test_labels_that_are_left_out_are_summed() -> None:
+    shop = isolated(PAID)
+    shop.counter(PAID).inc(method="card")
+    shop.counter(PAID).inc(2, method="cash")
+    assert value(shop.registry, PAID) == 3
+
+
+def test_a_histogram_gives_its_count_or_the_part_that_is_named() -> None:
+    shop = isolated(WAIT)
+    shop.histogram(WAIT).observe(0.5)
+    shop.histogram(WAIT).observe(2)
+    assert (value(shop.registry, WAIT), value(shop.registry, WAIT, part="sum")) == (2, 2.5)
+
+
+def test_a_label_that_is_not_declared_is_an_error() -> None:
+    shop = isolated(PAID)
+    with pytest.raises(MetricError, match="no label methode"):
+        value(shop.registry, PAID, methode="card")
