@@ -1,0 +1,167 @@
+"""One frozen ShipSettings for the shipper, read once from the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from taskscope.errors import SettingsError
+from taskscope.settings import Settings
+
+__all__ = ["Secret", "ShipSettings"]
+
+_ENVIRONMENT: Final = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,99}\Z")
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret given as text, or as a file that is read each time it is needed, so that a new one is taken up."""
+
+    text: str = field(default="", repr=False)
+    file: Path | None = None
+
+    def read(self) -> str:
+        """The secret without surrounding blanks. Raises OSError if its file cannot be read."""
+        return self.file.read_text("utf-8").strip() if self.file is not None else self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipSettings:
+    """Where lines come from, where they go and in which portions.
+
+    url: of Elasticsearch, without a login. api_key, or username and password: how to log in; none of them for a
+    server without security. ca_cert: the authority of a server's certificate that the system does not know.
+    environment: the last part of the data stream's name.
+    batch_lines, batch_bytes: the most of one request. timeout_s: after which a request is given up and sent again.
+    pause_s: seconds between looks into an empty spool. backoff_s: the longest pause after a failure.
+    """
+
+    spool: Path = Path(".taskscope/spool")
+    environment: str = "local"
+    url: str = "http://127.0.0.1:9200"
+    api_key: Secret | None = None
+    username: str | None = None
+    password: Secret | None = None
+    ca_cert: Path | None = None
+    batch_lines: int = 1000
+    batch_bytes: int = 1024 * 1024
+    timeout_s: float = 10.0
+    pause_s: float = 0.25
+    backoff_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        faults = [fault for fault in (*self._address_faults(), *self._login_faults()) if fault]
+        if faults:
+            raise SettingsError("; ".join(faults))
+
+    def _address_faults(self) -> tuple[str, ...]:
+        address = urlsplit(self.url)
+        return (
+            ""
+            if address.scheme in ("http", "https") and address.hostname
+            else f"ELASTICSEARCH_URL={_without_login(self.url)!r} is no address; write it as https://host:9200",
+            "ELASTICSEARCH_URL holds a login; move it to ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
+            if address.username or address.password
+            else "",
+            ""
+            if _ENVIRONMENT.match(self.environment)
+            else f"TASKSCOPE_ENVIRONMENT={self.environment!r} cannot end a data stream's name; write lower-case "
+            "letters, digits, - _ or .",
+            f"ELASTICSEARCH_CA_CERT={str(self.ca_cert)!r} is no file; name the authority's certificate (PEM)"
+            if self.ca_cert is not None and not self.ca_cert.is_file()
+            else "",
+        )
+
+    def _login_faults(self) -> tuple[str, ...]:
+        named, with_password = self.username is not None, self.password is not None
+        address = urlsplit(self.url)
+        return (
+            "ELASTICSEARCH_API_KEY and ELASTICSEARCH_USERNAME are both set; keep one of them"
+            if self.api_key is not None and named
+            else "",
+            "ELASTICSEARCH_USERNAME is set without ELASTICSEARCH_PASSWORD; set it too, or ELASTICSEARCH_PASSWORD_FILE"
+            if named and not with_password
+            else "",
+            "ELASTICSEARCH_PASSWORD is set without ELASTICSEARCH_USERNAME; set it too"
+            if with_password and not named
+            else "",
+            "ELASTICSEARCH_CA_CERT is set but ELASTICSEARCH_URL begins with http:; write https:"
+            if self.ca_cert is not None and address.scheme == "http"
+            else "",
+            *_unreadable("ELASTICSEARCH_API_KEY_FILE", self.api_key),
+            *_unreadable("ELASTICSEARCH_PASSWORD_FILE", self.password),
+        )
+
+    @property
+    def in_the_clear(self) -> bool:
+        """Whether a login would cross a network unencrypted."""
+        address = urlsplit(self.url)
+        has_login = self.api_key is not None or self.password is not None
+        return has_login and address.scheme == "http" and address.hostname not in _LOOPBACK
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> ShipSettings:
+        """The settings that `environ` asks for. Raises SettingsError naming every wrong variable at once.
+
+        `ELASTICSEARCH_URL`, `ELASTICSEARCH_API_KEY` or `ELASTICSEARCH_USERNAME` with `ELASTICSEARCH_PASSWORD`, each
+        secret also as a file (`…_FILE`), `ELASTICSEARCH_CA_CERT`; spool and environment as the library reads them.
+        """
+        faults: list[str] = []
+        values: dict[str, object] = {}
+        try:
+            library = Settings.from_environ(environ)
+            values = {"spool": library.spool, "environment": library.environment}
+        except SettingsError as error:
+            faults.append(str(error))
+        for variable, name in (
+            ("ELASTICSEARCH_URL", "url"),
+            ("ELASTICSEARCH_USERNAME", "username"),
+        ):
+            if text := environ.get(variable, "").strip():
+                values[name] = text
+        if path := environ.get("ELASTICSEARCH_CA_CERT", "").strip():
+            values["ca_cert"] = Path(path)
+        for variable, name in (
+            ("ELASTICSEARCH_API_KEY", "api_key"),
+            ("ELASTICSEARCH_PASSWORD", "password"),
+        ):
+            values[name] = _secret(environ, variable, faults)
+        try:
+            settings = cls(**values)  # type: ignore[arg-type] # each name is given its field's type above
+        except SettingsError as error:
+            raise SettingsError("; ".join([*faults, str(error)])) from error
+        if faults:
+            raise SettingsError("; ".join(faults))
+        return settings
+
+
+def _secret(environ: Mapping[str, str], variable: str, faults: list[str]) -> Secret | None:
+    text = environ.get(variable, "").strip()
+    path = environ.get(f"{variable}_FILE", "").strip()
+    if text and path:
+        faults.append(f"{variable} and {variable}_FILE are both set; keep one of them")
+    if path:
+        return Secret(file=Path(path))
+    return Secret(text=text) if text else None
+
+
+def _unreadable(variable: str, secret: Secret | None) -> tuple[str, ...]:
+    if secret is None or secret.file is None:
+        return ()
+    try:
+        found = secret.read()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        return (
+            f"{variable}={str(secret.file)!r} cannot be read: {why}; name a file this user may read",
+        )
+    return () if found else (f"{variable}={str(secret.file)!r} is empty; write the secret into it",)
+
+
+def _without_login(url: str) -> str:
+    return url.rpartition("@")[2]
