@@ -169,6 +169,18 @@ def test_nginx_takes_large_bodies_in_its_own_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
+def test_nginx_finds_the_files_that_its_configuration_includes(tmp_path: Path) -> None:
+    port = free_port()
+    conf = tmp_path / "nginx.conf"
+    conf.write_text("events { }\nhttp { include site.conf; }\n")
+    describe = partial(
+        nginx.nginx, ports=(port,), conf=conf, beside={"site.conf": SITE.format(port=port)}
+    )
+    with running(described(describe, tmp_path / "nginx")):
+        assert get(f"http://{HOST}:{port}/") == "hello"
+
+
+@pytest.mark.engine
 def test_redis_answers_nobody_without_its_password(tmp_path: Path) -> None:
     spec = described(a_redis, tmp_path)
     with running(spec), socket.create_connection((HOST, spec.ports[0]), timeout=5) as client:

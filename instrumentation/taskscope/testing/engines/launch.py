@@ -79,7 +79,12 @@ class Running:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             time.sleep(_KILL_POLL_S)
-        self.process.wait(_KILL_S)
+        try:
+            self.process.wait(_KILL_S)
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(
+                f"{self.spec.name}: process {self.pid} outlives SIGKILL; see what disk it waits for"
+            ) from error
         guard.release(self.pid)
 
 

@@ -17,7 +17,7 @@ from taskscope.testing.engines.spec import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 REMEDY = "apt-get install nginx"
@@ -32,12 +32,18 @@ def find() -> Path | None:
     return find_binary("nginx")
 
 
-def nginx(folder: Path, *, ports: Sequence[int], conf: Path | str) -> Spec:
+def nginx(
+    folder: Path,
+    *,
+    ports: Sequence[int],
+    conf: Path | str,
+    beside: Mapping[str, str] | None = None,
+) -> Spec:
     """nginx in the foreground, whose pid, temporary files and logs stay in `folder`.
 
     conf: a whole nginx.conf, or what stands inside `http { }` (a file of conf.d), as a path or as
-    text. Relative paths in it start at `folder`. ports: those on which it listens; the first one
-    tells when it is ready. Raises Missing, and EngineError for a conf that cannot be read.
+    text. beside: the files that it includes, by name. ports: those on which it listens; the first
+    one tells when it is ready. Raises Missing, and EngineError for a conf that cannot be read.
     """
     binary = required("nginx", find(), REMEDY)
     owner = unprivileged("www-data", "nginx")
@@ -49,7 +55,11 @@ def nginx(folder: Path, *, ports: Sequence[int], conf: Path | str) -> Spec:
         argv=(str(binary), "-p", f"{cwd}/", "-c", str(file), "-e", "stderr"),
         cwd=cwd,
         folders=(cwd / "temporary",),
-        files={file: main_conf(text, cwd), **origin_of(folder, cwd)},
+        files={
+            file: main_conf(text, cwd),
+            **{cwd / name: included for name, included in (beside or {}).items()},
+            **origin_of(folder, cwd),
+        },
         env=clean_env(cwd),
         ports=tuple(ports),
         ready=TcpReady(port=ports[0]),
