@@ -1,4 +1,4 @@
-"""Prepares the Elasticsearch of docker-compose.yml: templates of the log streams, and a user for each reader and writer.
+"""Prepares the Elasticsearch of docker-compose.yml: templates of the log streams, and a user for each who asks it.
 
 Run once by the container `logs-setup`; to run it again changes nothing. The superuser's password goes no further:
 the shipper may only add documents, and Grafana's reader may only search.

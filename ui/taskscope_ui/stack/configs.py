@@ -13,7 +13,14 @@ from taskscope.errors import EngineError
 from taskscope.testing.engines.spec import HOST
 from taskscope_ui.stack.layout import Layout
 
-__all__ = ["Targets", "assemble_prometheus", "listen_conf", "target_files", "upstream_conf"]
+__all__ = [
+    "Targets",
+    "assemble_prometheus",
+    "forget_rules",
+    "listen_conf",
+    "target_files",
+    "upstream_conf",
+]
 
 _TARGETS: Final = "targets"
 
@@ -33,6 +40,12 @@ def assemble_prometheus(layout: Layout, folder: Path) -> dict[Path, str]:
     for rules in sorted(layout.rules.glob("*.rules.yml")):
         files[folder / "rules" / rules.name] = rules.read_text(encoding="utf-8")
     return files
+
+
+def forget_rules(folder: Path) -> None:
+    """No rule file of an earlier start is left in Prometheus' folder; one that was renamed would still be loaded."""
+    for rules in (folder / "rules").glob("*.yml"):
+        rules.unlink()
 
 
 def upstream_conf(ports: Sequence[int]) -> str:

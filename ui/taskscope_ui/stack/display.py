@@ -78,8 +78,8 @@ class Display:
             self._live.start()
             return
         for lacking in plan.absent:
-            remedy = f"; run: {lacking.remedy}" if lacking.remedy else ""
-            self._line(f"{lacking.name}: {lacking.why}{remedy}")
+            if lacking.remedy:
+                self._line(f"{lacking.name}: {lacking.why}; run: {lacking.remedy}")
 
     def began(self, leftovers: tuple[str, ...]) -> None:
         """What an earlier start had left behind is named; it has been ended."""
@@ -131,8 +131,9 @@ class Display:
         for part in parts:
             table.add_row(*self._row(part))
         for lacking in self._plan.absent if self._plan else ():
-            remedy = f": {lacking.remedy}" if lacking.remedy else ""
-            table.add_row(lacking.name, f"[yellow]{escape(lacking.why + remedy)}[/]", "")
+            if lacking.remedy:
+                words = escape(f"{lacking.why}; run: {lacking.remedy}")
+                table.add_row(lacking.name, f"[yellow]{words}[/]", "")
         if self._stopping:
             return Group(table, "stopping; nothing is left behind")
         if self._announced:

@@ -17,7 +17,7 @@ from taskscope_ui.stack.options import UpOptions
 from taskscope_ui.stack.part import Absent, Part
 from taskscope_ui.stack.service_parts import absent, python
 
-__all__ = ["ADMIN_USER", "READER_USER", "SHIPPER_USER", "plan"]
+__all__ = ["ADMIN_USER", "READER_USER", "SHIPPER_USER", "client", "plan"]
 
 ADMIN_USER: Final = "admin"
 SHIPPER_USER: Final = "shipper"
@@ -102,7 +102,7 @@ def _setup(layout: Layout, ports: Mapping[str, int]) -> Part:
         layout.data,
         ("-m", "taskscope_ui", "logs", "setup"),
         ready=LogReady(text=""),
-        env=_client(layout, ports, ADMIN_USER),
+        env=client(layout, ports, ADMIN_USER),
     )
     return Part(
         name="logs-setup",
@@ -122,7 +122,7 @@ def _shipper(layout: Layout, ports: Mapping[str, int]) -> Part:
         ("-m", "taskscope_ui", "ship", "--port", str(port)),
         port=port,
         ready=HttpReady(url=f"http://{HOST}:{port}/metrics"),
-        env={**_client(layout, ports, SHIPPER_USER), "TASKSCOPE_SPOOL": str(layout.spool)},
+        env={**client(layout, ports, SHIPPER_USER), "TASKSCOPE_SPOOL": str(layout.spool)},
     )
     return Part(
         name="shipper",
@@ -137,7 +137,8 @@ def _shipper(layout: Layout, ports: Mapping[str, int]) -> Part:
     )
 
 
-def _client(layout: Layout, ports: Mapping[str, int], user: str) -> dict[str, str]:
+def client(layout: Layout, ports: Mapping[str, int], user: str) -> dict[str, str]:
+    """The environment by which a client finds Elasticsearch and logs in as `user`."""
     return {
         "ELASTICSEARCH_URL": f"http://{HOST}:{ports['elasticsearch']}",
         "ELASTICSEARCH_USERNAME": user,

@@ -38,10 +38,13 @@ def plan(
     engines: Engines,
 ) -> Plan:
     """What this start runs; a server that is not installed becomes an `Absent` and the rest goes on."""
+    logs = logs_parts.plan(options, layout, ports, credentials, engines)
+    kept = any(isinstance(item, Part) for item in logs)
+    reader = logs_parts.client(layout, ports, logs_parts.READER_USER) if kept else {}
     found = (
         *service_parts.plan(options, layout, ports, engines),
-        *watch_parts.plan(options, layout, ports, engines),
-        *logs_parts.plan(options, layout, ports, credentials, engines),
+        *watch_parts.plan(options, layout, ports, engines, reader),
+        *logs,
     )
     parts = tuple(item for item in found if isinstance(item, Part))
     addresses = {part.name: part.address for part in parts if part.address}

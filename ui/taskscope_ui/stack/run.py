@@ -13,7 +13,7 @@ import psutil
 
 from taskscope.errors import EngineError
 from taskscope_ui.stack import state
-from taskscope_ui.stack.configs import Targets, target_files
+from taskscope_ui.stack.configs import Targets, forget_rules, target_files
 from taskscope_ui.stack.credentials import Credentials
 from taskscope_ui.stack.engines import Engines
 from taskscope_ui.stack.layout import Layout
@@ -187,6 +187,7 @@ async def running_stack(
             engines=engines or Engines(),
         )
         on_plan(made)
+        forget_rules(layout.folder / "prometheus")
         stack = Stack(made, layout, leftovers, on_change)
         stack.record()
         async with anyio.create_task_group() as tasks:

@@ -92,7 +92,7 @@ def _api(name: str, port: int, layout: Layout, *, behind_proxy: bool) -> Part:
     return Part(
         name=name,
         spec=lambda: spec,
-        what="task API" if not behind_proxy else f"task API, instance {name[-1]}",
+        what=f"task API, instance {name[-1]}" if behind_proxy else "task API",
         address=f"http://{HOST}:{port}",
         port=port,
         door=not behind_proxy,
@@ -103,7 +103,7 @@ def _api(name: str, port: int, layout: Layout, *, behind_proxy: bool) -> Part:
 def _front(
     options: UpOptions, layout: Layout, ports: Mapping[str, int], engines: Engines
 ) -> Part | Absent:
-    what = "nginx before the task API"
+    what = "task API, two instances behind nginx"
     if "proxy" in options.without:
         return Absent(name="proxy", what=what, why="left out")
     port = ports["api"]

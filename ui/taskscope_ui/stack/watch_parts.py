@@ -26,13 +26,17 @@ _PAGE: Final = "capacity page"
 
 
 def plan(
-    options: UpOptions, layout: Layout, ports: Mapping[str, int], engines: Engines
+    options: UpOptions,
+    layout: Layout,
+    ports: Mapping[str, int],
+    engines: Engines,
+    reader: Mapping[str, str],
 ) -> tuple[Part | Absent, ...]:
-    """Each of the four that is wanted and installed."""
+    """Each of the four that is wanted and installed. reader: how the boards ask Elasticsearch; empty without one."""
     makers: dict[str, tuple[str, Callable[[], Part | Absent]]] = {
         "prometheus": (_METRICS, partial(_prometheus, layout, ports, engines)),
         "alertmanager": (_ALERTS, partial(_alertmanager, layout, ports, engines)),
-        "boards": (_BOARDS, partial(_boards, layout, ports)),
+        "boards": (_BOARDS, partial(_boards, layout, ports, reader)),
         "page": (_PAGE, partial(_page, layout, ports)),
     }
     return tuple(
@@ -76,16 +80,16 @@ def _alertmanager(layout: Layout, ports: Mapping[str, int], engines: Engines) ->
     )
 
 
-def _boards(layout: Layout, ports: Mapping[str, int]) -> Part:
+def _boards(layout: Layout, ports: Mapping[str, int], reader: Mapping[str, str]) -> Part:
     port = ports["boards"]
     words = (
         *("-m", "taskscope_dashboards.preview", "--port", str(port)),
         *("--prometheus", f"http://{HOST}:{ports['prometheus']}"),
-        *("--boards", str(layout.project / "dashboards" / "generated")),
+        *(("--elasticsearch", f"http://{HOST}:{ports['elasticsearch']}") if reader else ()),
     )
     address = f"http://{HOST}:{port}"
     spec = python(
-        "boards", layout.data, words, port=port, ready=HttpReady(url=f"{address}/"), env={}
+        "boards", layout.data, words, port=port, ready=HttpReady(url=f"{address}/"), env=reader
     )
     return Part(name="boards", spec=lambda: spec, what=_BOARDS, address=address, port=port)
 
