@@ -176,7 +176,7 @@ def _queries_of(path: str, board: dict[str, object]) -> Iterator[Query]:
         yield from _variable_query(path, variable, variables)
     for title, target in _targets(board, ""):
         yield Query(
-            where=f"{path}: {title or 'annotation'}",
+            where=f"{path}: {title}",
             expr=str(target["expr"]),
             variables=variables,
             from_board=True,
@@ -205,7 +205,7 @@ def _targets(node: object, title: str) -> Iterator[tuple[str, dict[str, object]]
     if isinstance(node, dict):
         title = str(node.get("title") or title)
         if isinstance(node.get("expr"), str):
-            yield title, node
+            yield str(node.get("name") or title), node
         for value in node.values():
             yield from _targets(value, title)
     elif isinstance(node, list):

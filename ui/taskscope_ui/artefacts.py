@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,10 @@ __all__ = [
 ]
 
 MARK: Final = "taskscope build"
-"""Every generated file names the command that made it; a file without these words is never removed."""
+"""Every generated file names the command that made it; one that does not is never removed."""
+
+_BOARD_MARK: Final = re.compile(r'"editable": false\b.*"tags": \[\s*"taskscope"', re.DOTALL)
+"""JSON has no comments: a generated board is told by its tag, and by being closed to edits by hand."""
 
 FOLDERS: Final = (
     "alerts/generated",
@@ -103,11 +107,11 @@ def present(into: Path) -> dict[str, str]:
 
 
 def write(rendered: Mapping[str, str], into: Path) -> Changes:
-    """`into` holds exactly the rendered files; orphans that bear MARK are gone. Raises ArtefactError."""
+    """`into` holds exactly the rendered files; orphans that an earlier build made are gone. Raises ArtefactError."""
     found = present(into)
     created = sorted(rendered.keys() - found.keys())
     changed = sorted(p for p, text in rendered.items() if p in found and found[p] != text)
-    removed = sorted(p for p in found.keys() - rendered.keys() if MARK in found[p])
+    removed = sorted(p for p in found.keys() - rendered.keys() if _ours(found[p]))
     try:
         for path in (*created, *changed):
             _replace(into / PurePosixPath(path), rendered[path])
@@ -147,10 +151,14 @@ def drift(rendered: Mapping[str, str], found: Mapping[str, str]) -> list[Finding
 def _orphan(path: str, text: str) -> Finding:
     remedy = (
         "run `taskscope build`, which removes it"
-        if MARK in text
+        if _ours(text)
         else "move it to a folder of yours, or delete it"
     )
     return Finding(where=path, what="is an orphan: nothing renders it", remedy=remedy)
+
+
+def _ours(text: str) -> bool:
+    return MARK in text or _BOARD_MARK.search(text) is not None
 
 
 def _first_difference(one: str, other: str) -> int:

@@ -30,8 +30,8 @@ def add_to(app: typer.Typer) -> None:
 def build(app: App = DEFAULT_APP, into: Into = Path()) -> int:
     """Write boards, rules, runbooks and configuration.
 
-    All are made from a service's catalogue. Nothing is written when a query names a metric or label that the catalogue lacks.
-    Files that an earlier build made and none makes now are removed; files of yours stay.
+    All are made from a service's catalogue. Nothing is written when a query names a metric or label
+    that the catalogue lacks. Files that an earlier build made and none makes now are removed; files of yours stay.
 
     \b
     Examples:
@@ -63,8 +63,9 @@ def build(app: App = DEFAULT_APP, into: Into = Path()) -> int:
 def check(app: App = DEFAULT_APP, into: Into = Path()) -> int:
     """Compare the generated files with the catalogue.
 
-    Each disagreement is one line. Finds drift, missing files and orphans; queries that name a metric or label the catalogue lacks;
-    alerts without a runbook; metrics that no rule or panel asks; recorded series that no rule records.
+    Each disagreement is one line. Finds drift, missing files and orphans; queries that name a metric
+    or label the catalogue lacks; alerts without a runbook; metrics that no rule or panel asks; recorded
+    series that no rule records.
     Exits 0 when all agree, 1 with findings.
 
     \b

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from taskscope_ui.commands.options import DEFAULT_APP, App, Host
+from taskscope_ui.commands.terminal import say
 
 __all__ = ["add_to", "setup", "ship"]
 
@@ -26,16 +33,20 @@ def _logs() -> None:
 def ship(
     spool: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The folder that the service writes its lines to."),
+        typer.Option(
+            metavar="DIR",
+            help="The folder that the service writes its lines to; TASKSCOPE_SPOOL says the same.",
+        ),
     ] = None,
     port: Annotated[
-        int,
-        typer.Option(min=0, max=65_535, help="Port on 127.0.0.1 for /metrics; 0 serves none."),
+        int, typer.Option(min=0, max=65_535, help="Port that serves /metrics; 0 serves none.")
     ] = 9400,
+    host: Host = "127.0.0.1",
+    app: App = DEFAULT_APP,
 ) -> int:
     """Move log lines from the spool into Elasticsearch.
 
-    Each line arrives once; runs until stopped.
+    Each line arrives once; runs until stopped. What could not be sent waits on disk.
 
     Elasticsearch is found by the environment: ELASTICSEARCH_URL, and ELASTICSEARCH_API_KEY, or
     ELASTICSEARCH_USERNAME with ELASTICSEARCH_PASSWORD (each also as ..._FILE), ELASTICSEARCH_CA_CERT.
@@ -45,17 +56,42 @@ def ship(
       taskscope ship
       ELASTICSEARCH_URL=http://127.0.0.1:9200 taskscope ship --spool .taskscope/spool --port 9400
     """
-    raise NotImplementedError
+    from taskscope.catalogue import Catalogue
+    from taskscope_exporters.logs.run import run
+    from taskscope_exporters.logs.settings import ShipSettings
+
+    catalogue = Catalogue.load(app)
+    settings = ShipSettings.from_environ(os.environ)
+    if spool is not None:
+        settings = replace(settings, spool=spool)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(settings, catalogue=catalogue, stop=stop, port=port or None, address=host)
+    return 0
 
 
-def setup() -> int:
+def setup(app: App = DEFAULT_APP) -> int:
     """Put the template of the log streams into Elasticsearch.
 
-    To run it twice changes nothing.
-    Elasticsearch is found by the environment, as for `taskscope ship`.
+    To run it twice changes nothing. Elasticsearch is found by the environment, as for `taskscope ship`;
+    the login needs the rights to manage index templates.
 
     \b
     Example:
       ELASTICSEARCH_URL=http://127.0.0.1:9200 taskscope logs setup
     """
-    raise NotImplementedError
+    from taskscope.catalogue import Catalogue
+    from taskscope_exporters.logs.client import connect, hushed, translated
+    from taskscope_exporters.logs.install import install
+    from taskscope_exporters.logs.settings import ShipSettings
+    from taskscope_exporters.logs.template import log_template
+
+    service = Catalogue.load(app).service
+    settings = ShipSettings.from_environ(os.environ)
+    with hushed(), translated(settings), connect(settings) as client:
+        changes = install(client, log_template(service))
+    for change in changes:
+        say(change)
+    say(f"{settings.url} is ready for the logs of {service}")
+    return 0

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-__all__ = ["DEFAULT_APP", "App", "Folder", "Into", "Json"]
+__all__ = ["DEFAULT_APP", "App", "Folder", "Host", "Into", "Json"]
 
 DEFAULT_APP: Final = "taskscope_taskapi"
 
@@ -28,5 +28,12 @@ Into = Annotated[
 Folder = Annotated[
     Path,
     typer.Option("--folder", metavar="DIR", help="Where the stack keeps its state (mode 0700)."),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The address to listen on; anything but loopback can be reached by others.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]

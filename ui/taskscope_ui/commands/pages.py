@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from taskscope_ui.commands.options import App
+from taskscope_ui.commands.options import App, Host
 from taskscope_ui.page_settings import DEFAULT_APP, DEFAULT_CAPACITY_RPS, DEFAULT_PROMETHEUS
 
 __all__ = ["add_to", "page", "preview"]
@@ -37,6 +37,7 @@ def page(
             help="Requests per second that one instance of the service carries.",
         ),
     ] = DEFAULT_CAPACITY_RPS,
+    host: Host = "127.0.0.1",
     app: App = DEFAULT_APP,
 ) -> int:
     """Serve the capacity page on this machine.
@@ -55,7 +56,7 @@ def page(
     settings = PageSettings(prometheus_url=prometheus, app=app, capacity_rps=capacity_rps)
     Catalogue.load(app)
     _must_be_free(port)
-    words = serve.command(port=port)
+    words = serve.command(port=port, host=host)
     # The page takes the process over, so a signal reaches it and nothing stays behind.
     os.execvpe(words[0], words, {**os.environ, **settings.environ()})  # noqa: S606
 

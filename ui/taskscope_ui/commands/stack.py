@@ -62,8 +62,8 @@ def up(
     """Run the whole stack on this machine, without Docker.
 
     Starts the task API behind nginx, traffic, Prometheus, Alertmanager, Elasticsearch with the log
-    shipper, the boards and the capacity page; prints their addresses; runs until Ctrl-C and leaves no process behind. What
-    is not installed is named with the command that installs it, and the rest runs.
+    shipper, the boards and the capacity page; prints their addresses; runs until Ctrl-C and leaves no
+    process behind. What is not installed is named with the command that installs it, and the rest runs.
 
     \b
     Parts: api proxy traffic prometheus alertmanager elasticsearch page boards

@@ -1,0 +1,272 @@
+"""The command line as its user meets it: exit codes, one line on stderr, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from taskscope.testing.engines import free_port
+from taskscope_ui.cli import main
+from taskscope_ui.faults import FaultError, Faults, parse
+
+SHOP = """
+from taskscope.catalogue import Catalogue, Kind, Metric
+
+CATALOGUE = Catalogue(service="shop", metrics=(Metric(
+    name="shop.orders", kind=Kind.COUNTER, unit="{order}", help="Orders that were placed.", owner="shop"),))
+"""
+BROKEN = SHOP.replace('unit="{order}"', 'unit="ms"')
+
+
+def run(
+    *words: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "taskscope_ui", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(cwd), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line on stderr; anything else fails."""
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_the_help_lists_every_command(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    done = run("--help", cwd=tmp_path)
+    sys.stdout.write(f"taskscope --help took {time.perf_counter() - began:.3f} s\n")
+    commands = done.stdout.partition("Commands:")[2].split("\n  ")
+    assert [line.split()[0] for line in commands if line.strip()] == [
+        "up", "fault", "doctor", "build", "check", "catalogue", "version", "page", "preview", "ship", "logs",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["bild"], "taskscope: No such command 'bild'"),
+        (["up", "--nope"], "taskscope: No such option: --nope; see `taskscope up --help`"),
+        (["page", "--port", "x"], "taskscope: Invalid value for '--port'"),
+        (["page", "--port", "0"], "taskscope: Invalid value for '--port'"),
+        (["page", "--prometheus", "nowhere"], "taskscope: PROMETHEUS_URL is no address"),
+        (["page", "--app", "nothing"], "taskscope: nothing: no module nothing; install it"),
+        (["check", "--app", "nothing"], "taskscope: nothing: no module nothing; install it"),
+        (["check", "--app", "json"], "taskscope: json has no Catalogue named CATALOGUE; write"),
+        (["up", "--ports", "api"], "taskscope: --ports: 'api' is no port; write it as api=8000"),
+        (["up", "--only", "nginx"], "taskscope: --only: there is no part nginx; the parts are"),
+        (["up", "--for", "-1"], "taskscope: duration is -1 s; take more than 0"),
+        (["fault", "errors=2"], "taskscope: fault 'errors=2': the share is not from 0 to 1"),
+        (["fault", "clear"], "taskscope: .taskscope: no stack runs there; run `taskscope up`"),
+        (["preview"], "taskscope: dashboards/generated: no boards lie there; run"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, line[: len(says)]) == (2, says)
+
+
+@pytest.mark.parametrize("words", [["ship", "--port", "0"], ["logs", "setup"]])
+def test_a_wrong_setting_for_elasticsearch_is_one_line(
+    tmp_path: Path, words: Sequence[str]
+) -> None:
+    done = run(*words, cwd=tmp_path, env={"ELASTICSEARCH_URL": "nowhere"})
+    assert (done.returncode, one_line(done)) == (
+        2,
+        "taskscope: ELASTICSEARCH_URL='nowhere' is no address; write it as https://host:9200",
+    )
+
+
+def test_an_unreachable_elasticsearch_is_one_line(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = run("logs", "setup", cwd=tmp_path, env={"ELASTICSEARCH_URL": url})
+    assert (done.returncode, one_line(done)[: len(url) + 31]) == (
+        2,
+        f"taskscope: {url} cannot be reached (",
+    )
+
+
+def test_a_shipper_that_is_told_to_stop_ends_well(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskscope_ui", "ship", "--port", "0", "--spool", "spool"],
+        cwd=tmp_path,
+        env={**os.environ, "ELASTICSEARCH_URL": f"http://127.0.0.1:{free_port()}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "spool/shipper.lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in err) == (0, False)
+
+
+def test_a_broken_catalogue_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(BROKEN)
+    done = run("build", "--app", "shop", cwd=tmp_path)
+    assert one_line(done) == ("taskscope: shop: shop.orders: unit 'ms' is not a base unit; write s")
+
+
+def test_a_module_that_does_not_import_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("1 / 0\n")
+    assert one_line(run("check", "--app", "shop", cwd=tmp_path)).startswith(
+        "taskscope: shop does not import: ZeroDivisionError: division by zero; mend it until"
+    )
+
+
+def test_a_second_service_is_built_and_agrees(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    built = run("build", "--app", "shop", "--into", "deploy", cwd=tmp_path)
+    assert (built.returncode, built.stderr) == (0, "")
+    checked = run("check", "--app", "shop", "--into", "deploy", cwd=tmp_path)
+    assert (checked.returncode, len(checked.stdout.splitlines())) == (0, 1)
+
+
+def test_check_exits_1_and_names_each_disagreement(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    run("build", "--app", "shop", cwd=tmp_path)
+    (tmp_path / "alerts/generated/alertmanager.yml").unlink()
+    (tmp_path / "alerts/runbooks/Mine.md").write_text("# Mine\n")
+    done = run("check", "--app", "shop", cwd=tmp_path)
+    assert (done.returncode, [line.split(":")[0] for line in done.stdout.splitlines()]) == (
+        1,
+        ["alerts/generated/alertmanager.yml", "alerts/runbooks/Mine.md"],
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "alerts").write_text("a file\n")
+    done = run("build", cwd=tmp_path)
+    assert (done.returncode, "make the folder writable" in one_line(done)) == (2, True)
+
+
+def test_a_page_on_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        done = run("page", "--port", port, cwd=tmp_path)
+    assert one_line(done) == (
+        f"taskscope: port {port} on 127.0.0.1 is taken; "
+        "stop what listens there, or choose another with --port"
+    )
+
+
+def test_the_catalogue_is_a_plain_table_in_a_pipe(tmp_path: Path) -> None:
+    lines = run("catalogue", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].split() == ["metric", "series", "kind", "unit", "labels", "owner"]
+    assert any(line.startswith("taskapi.logins ") and "result (≤ 4)" in line for line in lines)
+
+
+def test_the_catalogue_is_json_for_a_program(tmp_path: Path) -> None:
+    found = json.loads(run("catalogue", "--json", cwd=tmp_path).stdout)
+    assert found["service"] == "taskapi"
+    assert {o["name"]: o["target"] for o in found["objectives"]} == {
+        "availability": "0.999",
+        "latency": "0.99",
+    }
+
+
+def test_a_reader_who_goes_away_leaves_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m taskscope_ui catalogue --json | head -1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_interrupting_is_quiet_and_130(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\npathlib.Path('began').touch()\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskscope_ui", "check", "--app", "slow"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "began").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def test_without_the_extras_the_command_names_what_to_install(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = tmp_path / "bare/bin/python"
+    here = Path(__file__).parents[2]
+    core = tmp_path / "core"
+    core.mkdir()
+    shutil.copytree(here / "instrumentation/taskscope", core / "taskscope")
+    shutil.copytree(here / "ui/taskscope_ui", core / "taskscope_ui")
+    done = subprocess.run(
+        [str(python), "-m", "taskscope_ui", "--help"],
+        env={"PYTHONPATH": str(core), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "taskscope: typer is not installed; run: pip install 'taskscope[ui]'\n",
+    )
+
+
+def test_faults_are_read_as_shares() -> None:
+    assert parse(["errors=0.5", "slow=0.1"]) == Faults(errors=0.5, slow=0.1)
+
+
+def test_clear_ends_every_fault() -> None:
+    assert not parse(["clear"]).any
+
+
+@pytest.mark.parametrize("word", ["errors", "errors=", "errors=nan", "slow=-1", "lag=1", "clear=1"])
+def test_a_fault_that_is_none_is_refused(word: str) -> None:
+    with pytest.raises(FaultError, match="write"):
+        parse([word])
+
+
+@pytest.mark.parametrize(
+    "command", ["up", "fault", "doctor", "build", "check", "catalogue", "page"]
+)
+def test_every_command_has_help_with_an_example(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert (ended.value.code, "Example" in capsys.readouterr().out) == (0, True)
