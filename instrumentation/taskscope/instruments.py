@@ -275,7 +275,7 @@ class Instruments:
 
     def _find(self, metric: Metric) -> Counter | Gauge | Histogram:
         found = self._made.get(metric.name)
-        if found is None or found.metric != metric:
+        if found is None or (found.metric is not metric and found.metric != metric):
             raise MetricError(
                 f"{metric.name}: the catalogue of {self.catalogue.service} does not declare it "
                 f"for target {self.target}; add this Metric to Catalogue(metrics=…)"

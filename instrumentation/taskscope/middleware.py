@@ -34,6 +34,8 @@ __all__ = ["AccessLog", "Hooks", "RequestMiddleware", "outcome_of"]
 _METHODS: Final = frozenset(REQUEST_DURATION.label("http.request.method").values)
 _CLIENT_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID: Final = b"x-request-id"
+_FILE: Final = ("http.response.pathsend", "http.response.zerocopysend")
+"""Servers that send a file themselves are told so in one message; its bytes are not seen here."""
 _GONE: Final = 499
 """The status of a request whose client left before there was one; nginx's word for it."""
 
@@ -136,7 +138,7 @@ class _Exchange:
         except OSError:  # the server's word for a client that has left
             self.gone = True
             raise
-        if kind == "http.response.body" and not message.get("more_body", False):
+        if (kind == "http.response.body" and not message.get("more_body", False)) or kind in _FILE:
             self.complete = True
 
     def _opening(self, message: Message) -> Message:

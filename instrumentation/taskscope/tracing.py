@@ -64,13 +64,10 @@ class Tracing:
             ),
             sampler=ParentBased(TraceIdRatioBased(settings.trace_ratio)),
             active_span_processor=_Guarded(failed),
-            meter_provider=NoOpMeterProvider(),
         )
         if settings.otlp_endpoint is not None:
             exporter = _Counted(_otlp(settings.otlp_endpoint), failed)
-            self.provider.add_span_processor(
-                BatchSpanProcessor(exporter, meter_provider=NoOpMeterProvider())
-            )
+            self.provider.add_span_processor(BatchSpanProcessor(exporter))
 
     def install(self, app: FastAPI, *, excluded: frozenset[str]) -> None:
         """From its start on, `app` makes one server span per request, but for the excluded paths."""
@@ -303,6 +300,4 @@ class _Counted(SpanExporter):
 def _otlp(endpoint: str) -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter(
-        endpoint=f"{endpoint.rstrip('/')}/v1/traces", meter_provider=NoOpMeterProvider()
-    )
+    return OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -17,7 +18,13 @@ from fastapi.testclient import TestClient
 from prometheus_client.registry import CollectorRegistry
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 
 from taskscope import Settings, Telemetry, instrument
 from taskscope.catalogue.builtin import (
@@ -132,7 +139,7 @@ def count(registry: CollectorRegistry, **labels: str) -> float:
     return value(registry, REQUEST_DURATION, part="count", **labels)
 
 
-def ask(app: FastAPI, method: str, path: str, **options: Any) -> httpx2.Response:
+def ask(app: Any, method: str, path: str, **options: Any) -> httpx2.Response:
     async def request() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -222,6 +229,29 @@ def test_bytes_are_counted_from_the_stream(app: FastAPI) -> None:
     registry = measured(app).registry
     ask(app, "GET", "/big")
     assert value(registry, RESPONSE_SIZE, part="sum", http_route="/big") == 10_000
+
+
+def test_a_file_that_the_server_sends_itself_is_a_complete_answer(
+    app: FastAPI, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.txt"
+    file.write_text("x")
+    app.add_api_route("/file", lambda: FileResponse(file))
+    registry = measured(app).registry
+    sent: list[str] = []
+
+    async def able(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            sent.append(message["type"])
+
+        scope["extensions"] = {"http.response.pathsend": {}}
+        await app(scope, receive, note)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    ask(able, "GET", "/file")
+    assert sent[-1] == "http.response.pathsend"
+    assert count(registry, http_route="/file", outcome="ok") == 1
 
 
 def test_a_head_request_sends_no_bytes(app: FastAPI) -> None:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import httpx2
 import pytest
-from fastapi import APIRouter, BackgroundTasks, FastAPI
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, WebSocket
+from fastapi.testclient import TestClient
 from opentelemetry import baggage, trace
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -186,11 +187,8 @@ def test_a_malformed_trace_parent_is_a_new_trace(traced: Traced) -> None:
     assert len(seen["trace"]) == 32
 
 
-def test_baggage_is_not_extracted_and_the_app_still_sees_the_header(traced: Traced) -> None:
-    @traced.app.get("/headers")
-    async def headers() -> None: ...
-
-    assert traced.ask("GET", "/api/users/7", baggage="user=eve").json()["baggage"] == {}
+def test_baggage_is_not_extracted(traced: Traced) -> None:
+    assert traced.ask("GET", "/api/users/7", baggage="user=mallory").json()["baggage"] == {}
 
 
 def test_the_query_reaches_the_app_and_not_the_span(traced: Traced) -> None:
@@ -202,6 +200,29 @@ def test_a_query_that_is_no_utf_8_is_served(traced: Traced) -> None:
     """The instrumentor decodes the query strictly; it never sees it."""
     assert traced.ask("GET", "/echo?word=a&x=%FF").status_code == 200
     assert traced.errors == 0
+
+
+def test_a_websocket_is_served_with_its_headers_and_query(traced: Traced) -> None:
+    @traced.app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_json([socket.headers["baggage"], socket.query_params["word"]])
+        await socket.close()
+
+    with (
+        TestClient(traced.app) as client,
+        client.websocket_connect("/ws?word=needle", headers={"baggage": "user=mallory"}) as channel,
+    ):
+        assert channel.receive_json() == ["user=mallory", "needle"]
+
+
+def test_the_app_sees_the_baggage_header_that_the_span_does_not(traced: Traced) -> None:
+    @traced.app.get("/headers")
+    async def headers(request: Request) -> str:
+        return request.headers["baggage"]
+
+    assert traced.ask("GET", "/headers", baggage="user=mallory").json() == "user=mallory"
+    assert "mallory" not in traced.spans[0].to_json()
 
 
 def test_excluded_paths_leave_no_span(traced: Traced) -> None:
