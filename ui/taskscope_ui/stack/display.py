@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -97,7 +98,7 @@ class Display:
         if not self._announced and self._foreground_settled():
             self._announced = True
             if self._live is None:
-                self._console.print(self._addresses())
+                self._say(self._addresses())
 
     def stopping(self) -> None:
         """It is said that all parts are being stopped."""
@@ -112,7 +113,12 @@ class Display:
 
     def _line(self, text: str) -> None:
         if self._live is None:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._say(text)
+
+    def _say(self, what: str | Table) -> None:
+        # A reader of the pipe that went away, or a terminal that was closed, must not end the stack half way.
+        with suppress(OSError):
+            self._console.print(what, markup=False, highlight=False, soft_wrap=True)
 
     def _foreground_settled(self) -> bool:
         parts = self._plan.parts if self._plan else ()
@@ -153,9 +159,11 @@ class Display:
         table = Table(box=SIMPLE_HEAD, title="Open", title_justify="left", title_style="bold")
         table.add_column("what", style="cyan")
         table.add_column("address", no_wrap=True)
+        table.add_column()
         for part in self._plan.parts if self._plan else ():
-            if part.address and part.door:
-                table.add_row(part.what, part.address)
+            phase = self._statuses[part.name].phase
+            if part.address and part.door and (phase.good or not phase.settled):
+                table.add_row(part.what, part.address, "" if phase.good else "comes up later")
         table.caption = "Ctrl-C stops all of it"
         table.caption_justify = "left"
         return table
