@@ -21,13 +21,15 @@ def _legend(metric: Metric) -> str:
     return " ".join(f"{{{{{name}}}}}" for name in metric.label_names) or metric.help.rstrip(".")
 
 
-def _title(metric: Metric) -> str:
-    return " ".join(metric.name.replace("_", ".").split(".")).capitalize()
+def _title(catalogue: Catalogue, metric: Metric) -> str:
+    # The service's name stands over the board already.
+    own = metric.name.removeprefix(f"{catalogue.service.replace('-', '_')}.")
+    return own.replace("_", " ").replace(".", " ").capitalize()
 
 
 def business_panel(catalogue: Catalogue, metric: Metric) -> Panel:
     """The metric over time, by its labels."""
-    title, labels = _title(metric), metric.label_names
+    title, labels = _title(catalogue, metric), metric.label_names
     owner = f"Ask {metric.owner} when it moves without a reason you know."
     if metric.kind is Kind.COUNTER:
         return Panel(
