@@ -8,7 +8,7 @@ notes the span for log lines and metrics. Read by `wiring`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
@@ -22,11 +22,12 @@ from opentelemetry.sdk.trace import (
     SynchronousMultiSpanProcessor,
     TracerProvider,
 )
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 from taskscope.context import RequestContext, current_request
+from taskscope.export import otlp
 from taskscope.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Tracing:
             active_span_processor=_Guarded(failed),
         )
         if settings.otlp_endpoint is not None:
-            exporter = _Counted(_otlp(settings.otlp_endpoint), failed)
+            exporter = otlp(settings.otlp_endpoint, redact=settings.redact, failed=failed)
             self.provider.add_span_processor(BatchSpanProcessor(exporter))
 
     def install(self, app: FastAPI, *, excluded: frozenset[str]) -> None:
@@ -271,33 +272,3 @@ class _Guarded(SynchronousMultiSpanProcessor):
             super().on_end(span)
         except Exception as error:  # noqa: BLE001 - a fault in a trace never fails the request
             self._failed("tracing", error)
-
-
-class _Counted(SpanExporter):
-    """An exporter whose failures are counted."""
-
-    def __init__(self, exporter: SpanExporter, failed: OnError) -> None:
-        self._exporter = exporter
-        self._failed = failed
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        try:
-            result = self._exporter.export(spans)
-        except Exception as error:  # noqa: BLE001 - the exporter's thread must live on
-            self._failed("tracing", error)
-            return SpanExportResult.FAILURE
-        if result is not SpanExportResult.SUCCESS:
-            self._failed("tracing", None)
-        return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
-
-
-def _otlp(endpoint: str) -> SpanExporter:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    return OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
