@@ -99,6 +99,8 @@ def _load(readings: Sequence[Reading]) -> str:
 
 def _nearest(level: Level, nearest: Reading, over: Sequence[Reading]) -> str:
     if level is not Level.OVER:
+        if nearest.measure is TRAFFIC:
+            return "no other limit is nearer"
         return f"nearest limit: {nearest.measure.noun}, {share(nearest.used or 0.0)}"
     parts = [f"{r.measure.noun} ({r.shown}, limit {r.measure.shown(r.limit or 0.0)})" for r in over]
     return f"over its limit: {' and '.join(parts)}"

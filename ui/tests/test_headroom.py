@@ -29,6 +29,13 @@ def test_the_verdict_says_the_load_and_the_nearest_limit() -> None:
     )
 
 
+def test_a_load_that_is_itself_the_nearest_limit_is_said_once() -> None:
+    assert (
+        verdict(quiet(traffic=430)).sentence
+        == "The service is at 43 % of what it can carry; no other limit is nearer."
+    )
+
+
 def test_a_quiet_service_has_room() -> None:
     assert verdict(quiet()).level is Level.ROOM
 

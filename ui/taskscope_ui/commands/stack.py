@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from taskscope.errors import TaskscopeError
-from taskscope_ui.commands.options import Folder, Json
+from taskscope_ui.commands.options import DEFAULT_APP, App, Folder, Json
 from taskscope_ui.commands.terminal import say
 
 __all__ = ["add_to", "doctor", "fault", "up"]
@@ -138,7 +138,7 @@ def fault(
     return 0
 
 
-def doctor(as_json: Json = False, folder: Folder = _FOLDER) -> int:
+def doctor(as_json: Json = False, folder: Folder = _FOLDER, app: App = DEFAULT_APP) -> int:
     """Say what is wrong with the running stack, and how to mend it.
 
     Silent, with exit code 0, when all is well; one line for each fault and exit code 1 otherwise.
@@ -150,4 +150,4 @@ def doctor(as_json: Json = False, folder: Folder = _FOLDER) -> int:
     """
     from taskscope_ui.doctor import run
 
-    return run(folder, as_json=as_json)
+    return run(folder, as_json=as_json, app=app)

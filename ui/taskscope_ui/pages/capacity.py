@@ -132,7 +132,7 @@ def last_hours(prometheus: Prometheus, catalogue: Catalogue, found: Now) -> None
     past = history(prometheus, catalogue, until=found.asked, span_s=RANGES[chosen])
     table = frame(past.lines, step_s=past.step_s)
     bounds = {r.measure.key: r.limit for r in found.readings if r.limit}
-    st.caption("Share of each limit in use")
+    st.caption("Share of each limit in use, with the limits of now")
     st.altair_chart(
         against_limits(shares(table, bounds)),
         width="stretch",
