@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -63,11 +64,10 @@ def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: st
             timeout_graceful_shutdown=settings.shutdown_s,
         )
     )
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        # uvicorn raises the signal again once it has shut down; it was a wish, not a failure.
-        pass
+    for wish in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has shut down; it was a wish, and the end is no failure.
+        signal.signal(wish, lambda *_: None)
+    server.run(sockets=[listener])
     return 0 if server.started else 1
 
 

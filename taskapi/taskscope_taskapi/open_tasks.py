@@ -25,7 +25,7 @@ async def count_open_tasks(database: Database, gauge: Gauge) -> None:
             .where(Task.status.in_([status.value for status in _OPEN]))
             .group_by(Task.status)
         )
-        counts = {status: count for status, count in rows}
+        counts = {row[0]: row[1] for row in rows}
     for status in _OPEN:
         gauge.set(counts.get(status.value, 0), status=status.value)
 
