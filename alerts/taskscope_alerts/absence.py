@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskscope.catalogue import Catalogue, Metric, Target
+from taskscope.catalogue import Catalogue, Kind, Metric, Target
 from taskscope.catalogue.promql import escape, selector
 from taskscope_alerts.advice import absent as advice
 from taskscope_alerts.expression import all_of, binary
@@ -94,7 +94,8 @@ def _one_down(catalogue: Catalogue, target: Target) -> Alert:
 
 
 def _metrics_absent(catalogue: Catalogue, target: Target, metric: Metric) -> Alert:
-    series = selector(catalogue, metric)
+    series = selector(catalogue, metric, part="count" if metric.kind is Kind.HISTOGRAM else "")
+    name = series.partition("{")[0]
     pages = target in judged(catalogue)
     return Alert(
         name="MetricsAbsent",
@@ -102,9 +103,9 @@ def _metrics_absent(catalogue: Catalogue, target: Target, metric: Metric) -> Ale
         severity=Severity.PAGE if pages else Severity.TICKET,
         labels=_labels(catalogue, "self", target),
         hold=_ABSENT_HOLD,
-        summary=f"{catalogue.service}: {target.job} is up but shows no {metric.series}",
+        summary=f"{catalogue.service}: {target.job} is up but shows no {name}",
         description=(
-            f"Job {target.job} has answered its scrapes for 3 minutes without the series {metric.series}, "
+            f"Job {target.job} has answered its scrapes for 3 minutes without the series {name}, "
             "which a sound process always shows. No objective can be judged on what is not measured."
         ),
         runbook=advice.metrics_absent(catalogue),
