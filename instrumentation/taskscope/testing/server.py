@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Literal
@@ -31,7 +31,12 @@ def serving(app: ASGIApp, *, http: Literal["h11", "httptools", "auto"] = "auto")
         port = listener.getsockname()[1]
         config = uvicorn.Config(app, http=http, log_config=None, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+
+        def run() -> None:
+            with suppress(SystemExit):  # uvicorn's word for an app that did not start
+                server.run(sockets=[listener])
+
+        thread = Thread(target=run, name="taskscope-testing-server", daemon=True)
         thread.start()
         deadline = monotonic() + _START_S
         while not server.started and thread.is_alive() and monotonic() < deadline:
