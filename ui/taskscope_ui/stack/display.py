@@ -28,6 +28,7 @@ _COLOURS: Final = {
     Phase.STOPPED: "dim",
 }
 _PER_SECOND: Final = 4
+_GOODBYE: Final = "Ctrl-C stops all of it"
 
 
 def described(status: Status) -> str:
@@ -80,12 +81,12 @@ class Display:
             return
         for lacking in plan.absent:
             if lacking.remedy:
-                self._line(f"{lacking.name}: {lacking.why}; run: {lacking.remedy}")
+                self._say(f"{lacking.name}: {lacking.why}; run: {lacking.remedy}")
 
     def began(self, leftovers: tuple[str, ...]) -> None:
         """What an earlier start had left behind is named; it has been ended."""
         if leftovers:
-            self._line(f"ended what an earlier start had left: {', '.join(leftovers)}")
+            self._say(f"ended what an earlier start had left: {', '.join(leftovers)}")
 
     def changed(self, status: Status) -> None:
         """The new state is shown."""
@@ -98,27 +99,25 @@ class Display:
         if not self._announced and self._foreground_settled():
             self._announced = True
             if self._live is None:
-                self._say(self._addresses())
+                self._announce()
 
     def stopping(self) -> None:
         """It is said that all parts are being stopped."""
         self._stopping = True
-        self._line("stopping")
+        self._say("stopping")
 
     def _tell(self, status: Status) -> None:
         if status.phase not in (Phase.READY, Phase.DONE, Phase.FAILED, Phase.DOWN):
             return
         address = self._address(status.name) if status.phase is Phase.READY else ""
-        self._line(f"{status.name}: {described(status)}{f'  {address}' if address else ''}")
+        self._say(f"{status.name}: {described(status)}{f'  {address}' if address else ''}")
 
-    def _line(self, text: str) -> None:
-        if self._live is None:
-            self._say(text)
-
-    def _say(self, what: str | Table) -> None:
+    def _say(self, text: str) -> None:
+        """A line, where no table stands."""
         # A reader of the pipe that went away, or a terminal that was closed, must not end the stack half way.
         with suppress(OSError):
-            self._console.print(what, markup=False, highlight=False, soft_wrap=True)
+            if self._live is None:
+                self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _foreground_settled(self) -> bool:
         parts = self._plan.parts if self._plan else ()
@@ -154,16 +153,29 @@ class Display:
         shown = part.address if status.phase is Phase.READY else ""
         return part.name, f"[{_COLOURS[status.phase]}]{escape(words)}[/]", shown
 
-    def _addresses(self) -> Table:
-        """One row for each thing that a person opens."""
-        table = Table(box=SIMPLE_HEAD, title="Open", title_justify="left", title_style="bold")
-        table.add_column("what", style="cyan")
-        table.add_column("address", no_wrap=True)
-        table.add_column()
+    def _doors(self) -> list[tuple[str, str, str]]:
+        """What a person opens: what it is, its address, and a word where it is not there yet."""
+        rows = []
         for part in self._plan.parts if self._plan else ():
             phase = self._statuses[part.name].phase
             if part.address and part.door and (phase.good or not phase.settled):
-                table.add_row(part.what, part.address, "" if phase.good else "comes up later")
-        table.caption = "Ctrl-C stops all of it"
+                rows.append((part.what, part.address, "" if phase.good else "comes up later"))
+        return rows
+
+    def _addresses(self) -> Table:
+        table = Table(box=SIMPLE_HEAD, title="Open", title_justify="left", title_style="bold")
+        table.add_column("what", style="cyan")
+        table.add_column("address", no_wrap=True)
+        table.add_column(style="dim")
+        for row in self._doors():
+            table.add_row(*row)
+        table.caption = _GOODBYE
         table.caption_justify = "left"
         return table
+
+    def _announce(self) -> None:
+        rows = self._doors()
+        width = max((len(what) for what, _, _ in rows), default=0)
+        for what, address, word in rows:
+            self._say(f"  {what.ljust(width)}  {address}  {word}".rstrip())
+        self._say(_GOODBYE)
