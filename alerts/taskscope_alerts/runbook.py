@@ -28,7 +28,7 @@ class Runbook:
 
     meaning: what users notice. urgency: how much time there is, with the arithmetic.
     look: the first five minutes. causes: likeliest first. mitigate: what stops the harm, quickest first.
-    resolves: when the alert ends by itself.
+    resolves: when the alert ends by itself. silence: said instead of how to silence it, where that would be wrong.
     """
 
     meaning: str
@@ -37,6 +37,7 @@ class Runbook:
     causes: tuple[str, ...]
     mitigate: tuple[Step, ...]
     resolves: str
+    silence: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def markdown(heading: Heading, runbook: Runbook) -> str:
         "## Stop the harm",
         *_steps(runbook.mitigate),
         "## Silence it while you work",
-        _silence(heading),
+        runbook.silence or _silence(heading),
         "## When it resolves",
         runbook.resolves,
         "## The rule",

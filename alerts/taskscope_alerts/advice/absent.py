@@ -52,11 +52,7 @@ def all_down(catalogue: Catalogue, judged: tuple[Target, ...]) -> Runbook:
         mitigate=(
             first_look.roll_back("A release came before it: go back to the one that ran."),
             first_look.restart("Otherwise start it again; `NAME` as `docker compose ps` shows it."),
-            Step(
-                text="On a local stack: the fault and its remedy in one sentence.",
-                code="taskscope doctor",
-                language="sh",
-            ),
+            first_look.doctor(),
             Step(
                 text="Not up after 15 minutes? Wake the next on call; say what the last log lines were."
             ),
@@ -111,11 +107,7 @@ def one_down(catalogue: Catalogue) -> Runbook:
                 text="If it was taken away on purpose, take its address out of the target list; Prometheus rereads "
                 "the file by itself."
             ),
-            Step(
-                text="On a local stack: what is missing, with the remedy.",
-                code="taskscope doctor",
-                language="sh",
-            ),
+            first_look.doctor(),
         ),
         resolves="At the first scrape it answers, or once it has left the target list.",
     )
@@ -223,7 +215,8 @@ def watchdog(catalogue: Catalogue) -> Runbook:
         ),
         mitigate=(
             first_look.restart(
-                "Start what is down; `NAME` is `prometheus` or `alertmanager`. Nothing is lost: rules catch up."
+                "Start what is down; `NAME` is `prometheus` or `alertmanager`. What happened meanwhile was judged by "
+                "nobody: look at the board for it."
             ),
             Step(
                 text="If a rule or configuration file was changed last, check it, then go back to the one before.",
@@ -231,5 +224,6 @@ def watchdog(catalogue: Catalogue) -> Runbook:
                 language="sh",
             ),
         ),
-        resolves=f"Never, and that is right. Do not silence it for `{catalogue.service}`.",
+        resolves=f"Never for `{catalogue.service}`, and that is right: what resolves is its absence.",
+        silence="Do not: a silenced watchdog looks like a broken one, and hides a broken one.",
     )

@@ -188,17 +188,11 @@ def _mitigate(catalogue: Catalogue, *, paged: bool) -> tuple[Step, ...]:
             "If one instance alone is bad, keep its last log lines and restart it; the proxy sends its requests to "
             "the others meanwhile."
         ),
-        Step(
-            text="If all instances are busy and the database is not, add an instance; if the database is the limit, "
-            "more instances make it worse: end the long query or shed load at the proxy instead.",
-            code="docker compose up -d --scale NAME=3",
-            language="sh",
+        first_look.add_instance(
+            "If all instances are busy and the database is not, add an instance; if the database is the limit, "
+            "more instances make it worse: end the long query or shed load at the proxy instead."
         ),
-        Step(
-            text="On a local stack: what is broken, in one sentence each.",
-            code="taskscope doctor",
-            language="sh",
-        ),
+        first_look.doctor(),
         Step(
             text=f"Not better after 30 minutes? Wake the next on call for `{catalogue.service}`: "
             "say what you saw in the steps above."

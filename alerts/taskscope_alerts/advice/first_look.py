@@ -9,7 +9,17 @@ from taskscope.catalogue.builtin import PROCESS_CPU, PROCESS_START_TIME
 from taskscope.catalogue.promql import escape, selector
 from taskscope_alerts.runbook import Step
 
-__all__ = ["containers", "log_lines", "processor", "restart", "roll_back", "targets", "youngest"]
+__all__ = [
+    "add_instance",
+    "containers",
+    "doctor",
+    "log_lines",
+    "processor",
+    "restart",
+    "roll_back",
+    "targets",
+    "youngest",
+]
 
 
 def log_lines(
@@ -91,5 +101,25 @@ def roll_back(text: str) -> Step:
         text=text,
         code="git log --oneline -5 -- docker-compose.yml   # the version that ran before\n"
         "docker compose up -d --no-deps NAME            # after setting its image back",
+        language="sh",
+    )
+
+
+def add_instance(text: str) -> Step:
+    """One more instance behind the proxy."""
+    return Step(
+        text=f"{text} It is one more service in docker-compose.yml, its line in the proxy's list of upstreams, "
+        "and its address in Prometheus' target list.",
+        code="docker compose up -d NAME\ndocker compose exec proxy nginx -s reload",
+        language="sh",
+    )
+
+
+def doctor() -> Step:
+    """What the local stack says of itself."""
+    return Step(
+        text="On a local stack without containers: the fault and its remedy in one sentence. Ctrl-C and "
+        "`taskscope up` start every part again; what was stored is kept.",
+        code="taskscope doctor",
         language="sh",
     )

@@ -27,11 +27,6 @@ from taskscope_alerts.runbook import Runbook, Step
 
 __all__ = ["dead_letters", "descriptors", "dropped", "library", "log_path", "pool"]
 
-_DOCTOR: Final = Step(
-    text="On a local stack: the fault and its remedy in one sentence.",
-    code="taskscope doctor",
-    language="sh",
-)
 _ENGINE: Final = Step(
     text="Does Elasticsearch answer, and does it take writes? 401 or 403 is the key, 429 is overload, "
     "`red` or a read-only index is most often a full disk.",
@@ -92,11 +87,8 @@ def pool(catalogue: Catalogue) -> Runbook:
                 code='psql "$DATABASE_URL" -c "select pg_terminate_backend(PID)"',
                 language="sh",
             ),
-            Step(
-                text="Traffic: add an instance, as long as all pools together stay below the server's "
-                "`max_connections`.",
-                code="docker compose up -d --scale NAME=3",
-                language="sh",
+            first_look.add_instance(
+                "Traffic: add an instance, as long as all pools together stay below the server's `max_connections`."
             ),
             first_look.restart(
                 "Leak: restart that instance, then file the leak; it will come back."
@@ -214,7 +206,7 @@ def log_path(catalogue: Catalogue) -> Runbook:
                 code="taskscope logs setup",
                 language="sh",
             ),
-            _DOCTOR,
+            first_look.doctor(),
         ),
         resolves=(
             "When Elasticsearch takes batches again and the oldest waiting line is younger than a minute. A backlog "
@@ -265,7 +257,7 @@ def dropped(catalogue: Catalogue) -> Runbook:
                 text="Or make room: free the disk, or raise `TASKSCOPE_SPOOL_MAX_BYTES` and restart the instances "
                 "one after another."
             ),
-            _DOCTOR,
+            first_look.doctor(),
         ),
         resolves="Ten minutes after the last line was lost.",
     )
@@ -288,7 +280,7 @@ def dead_letters(catalogue: Catalogue) -> Runbook:
             ),
             Step(
                 text="Which lines, and what did Elasticsearch say of them? Each letter has its reason beside it.",
-                code='find "$TASKSCOPE_SPOOL" -name "*dead*" -exec tail -n 3 {} +',
+                code='tail -n 3 "$TASKSCOPE_SPOOL/dead-letters.ndjson"',
                 language="sh",
             ),
             first_look.youngest(catalogue),
