@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from taskscope.catalogue import Catalogue
 from taskscope.testing.engines import chromium, free_port, running
 from taskscope.testing.engines.prometheus import prometheus, promtool
-from taskscope.testing.history import STEP_S, openmetrics
+from taskscope.testing.history import ROUTES, STEP_S, Requests, openmetrics
 from taskscope.testing.promql import substitute
 from taskscope_dashboards import boards
-from taskscope_dashboards.preview import Prometheus, preview_server
+from taskscope_dashboards.preview import Logs, Prometheus, preview_server
 from taskscope_taskapi.catalogue import CATALOGUE
 
 pytestmark = pytest.mark.engine
@@ -45,11 +46,11 @@ class Past:
 
 
 @contextmanager
-def past(catalogue: Catalogue, folder: Path) -> Iterator[Past]:
+def past(catalogue: Catalogue, folder: Path, routes: Requests = ROUTES) -> Iterator[Past]:
     """A Prometheus with the catalogue's history."""
     end_s = int(time.time()) // STEP_S * STEP_S
     source = folder / "history.om"
-    source.write_text(openmetrics(catalogue, end_s=end_s))
+    source.write_text(openmetrics(catalogue, end_s=end_s, routes=routes))
     config = folder / "prometheus.yml"
     config.write_text("global: {scrape_interval: 10s}\n")
     made = promtool("tsdb", "create-blocks-from", "openmetrics", "-q", source, folder / "data")
@@ -65,15 +66,50 @@ def service_past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def page_address(service_past: Past) -> Iterator[str]:
-    server = preview_server(CATALOGUE, prometheus=Prometheus(service_past.url))
+@contextmanager
+def previewed(past: Past, logs: Logs | None = None) -> Iterator[str]:
+    """The address of a preview of that Prometheus."""
+    server = preview_server(CATALOGUE, prometheus=Prometheus(past.url), logs=logs)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+@contextmanager
+def opened(
+    past: Past, address: str, slug: str, choice: str = ""
+) -> Iterator[tuple[Page, list[str]]]:
+    """A browser's page that has drawn a board's hour, and all that the browser complained of."""
+    binary = chromium.find()
+    if binary is None:
+        pytest.skip(f"chromium is not installed; {chromium.REMEDY}")
+    said: list[str] = []
+    end_ms = past.end_s * 1000
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(binary), args=list(chromium.flags()))
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        page.on("console", lambda line: said.append(line.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request",
+            lambda asked: (
+                said.append(asked.url) if not asked.url.startswith((address, "data:,")) else None
+            ),
+        )
+        page.goto(f"{address}/d/taskapi-{slug}?from={end_ms - 3_600_000}&to={end_ms}{choice}")
+        page.wait_for_selector("html[data-ready]", timeout=30_000)
+        yield page, said
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page_address(service_past: Past) -> Iterator[str]:
+    with previewed(service_past) as address:
+        yield address
 
 
 def test_every_query_of_both_boards_answers_on_a_healthy_service(service_past: Past) -> None:
@@ -101,25 +137,63 @@ def test_a_panel_of_errors_shows_zero_where_there_were_none(service_past: Past) 
 def test_the_page_draws_every_panel_with_data(
     page_address: str, service_past: Past, slug: str
 ) -> None:
-    from playwright.sync_api import sync_playwright
-
-    said: list[str] = []
-    end_ms = service_past.end_s * 1000
-    binary = chromium.find()
-    if binary is None:
-        pytest.skip(f"chromium is not installed; {chromium.REMEDY}")
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(binary), args=list(chromium.flags()))
-        page = browser.new_page(viewport={"width": 1500, "height": 1000})
-        page.on("console", lambda line: said.append(line.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(f"{page_address}/d/taskapi-{slug}?from={end_ms - 3_600_000}&to={end_ms}")
-        page.wait_for_selector("html[data-ready]", timeout=30_000)
+    with opened(service_past, page_address, slug) as (page, said):
         report = page.evaluate("window.report")
         empty = page.locator("[data-nodata], [data-error]").count()
-        browser.close()
+        page_title = page.title()
 
     assert said == []
-    assert [one for one in report if one["error"] or one["noData"]] == []
+    assert page_title.startswith("ready")
+    assert [one["title"] for one in report if one["error"] or one["noData"]] == []
     assert [one["title"] for one in report if one["type"] != "logs" and not one["series"]] == []
     assert empty == 0
+
+
+def test_choosing_a_route_narrows_every_panel_to_it(page_address: str, service_past: Past) -> None:
+    route = "/api/v1/tasks/{task_id}"
+    choice = f"&var-route={urllib.parse.quote(route, safe='')}"
+    with opened(service_past, page_address, "requests", choice) as (page, said):
+        drawn = page.locator(".legend td:first-child", has_text="/api/").all_inner_texts()
+        chosen = page.locator("#var-route").input_value()
+
+    assert said == []
+    assert chosen == route
+    assert set(drawn) == {route}
+
+
+def test_a_link_in_a_table_opens_that_route(page_address: str, service_past: Past) -> None:
+    with opened(service_past, page_address, "oncall") as (page, said):
+        page.get_by_role("link", name="/api/v1/tasks/statistics").first.click()
+        page.wait_for_selector("html[data-ready] #var-route", timeout=30_000)
+        chosen = page.locator("#var-route").input_value()
+
+    assert said == []
+    assert chosen == "/api/v1/tasks/statistics"
+
+
+def test_a_hostile_label_value_is_shown_as_text(tmp_path: Path) -> None:
+    hostile = '<img src=x onerror=alert(1)>"\\} or up{'
+    with (
+        past(CATALOGUE, tmp_path, routes=(("GET", hostile, "200", "ok"),)) as made,
+        previewed(made) as address,
+        opened(made, address, "requests", f"&var-route={urllib.parse.quote(hostile)}") as (
+            page,
+            said,
+        ),
+    ):
+        shown = page.locator(".legend td:first-child", has_text="<img").first.inner_text()
+        report = page.evaluate("window.report")
+
+    assert shown == hostile
+    assert said == []
+    assert [one["title"] for one in report if one["error"] or one["noData"]] == []
+
+
+def test_a_prometheus_that_is_gone_is_told_in_every_panel(service_past: Past) -> None:
+    gone = Past(f"http://127.0.0.1:{free_port()}", service_past.end_s)
+    with previewed(gone) as address, opened(gone, address, "oncall") as (page, _):
+        report = page.evaluate("window.report")
+        told = page.locator("[data-error]").first.inner_text()
+
+    assert all("does not answer" in one["error"] for one in report if one["type"] != "logs")
+    assert "is it running?" in told

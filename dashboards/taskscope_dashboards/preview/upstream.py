@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -139,7 +139,7 @@ class Logs:
     """One search in one service's data streams. authorization: the header's value, or None."""
 
     url: str
-    authorization: str | None = None
+    authorization: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environ(cls, url: str, environ: Mapping[str, str] = os.environ) -> Logs:
