@@ -152,7 +152,7 @@ def test_an_api_key_of_the_admin_may_be_narrower_than_the_admin(stream: str) -> 
 
 
 @pytest.mark.engine
-def test_a_setting_the_server_does_not_know_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_a_heap_that_java_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
     port, transport_port = free_ports(2)
     try:
         spec = es.elasticsearch(
@@ -160,13 +160,13 @@ def test_a_setting_the_server_does_not_know_is_told_in_its_own_words(tmp_path: P
             port=port,
             transport_port=transport_port,
             users=[USERS["reader"]],
-            settings={"no.such": "thing"},
+            heap_mb=-1,
         )
     except Missing as missing:
         pytest.skip(str(missing))
 
     with (
-        pytest.raises(EngineError, match=r"unknown setting \[no\.such\]") as refused,
+        pytest.raises(EngineError, match="Invalid initial heap size: -Xms-1m") as refused,
         running(spec),
     ):
         pass
@@ -201,6 +201,26 @@ def test_a_fetch_without_maven_names_the_command_that_installs_it(
 
     with pytest.raises(Missing, match=r"^maven is not installed; run: apt-get install maven$"):
         distribution.prepare(tmp_path, "9.5.3", jdk.Jdk(home=tmp_path, major=21))
+
+
+def test_a_fetch_that_fails_is_told_in_mavens_own_words_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maven = tmp_path / "bin" / "mvn"
+    maven.parent.mkdir()
+    maven.write_text(
+        "#!/bin/sh\nprintf '\\033[0m[ERROR] Could not transfer artifact\\n[ERROR] more\\n'\nexit 1\n"
+    )
+    maven.chmod(0o755)
+    monkeypatch.setenv("PATH", str(maven.parent))
+    cache = tmp_path / "cache"
+
+    with pytest.raises(
+        EngineError, match=r"^mvn: exit code 1: \[ERROR\] Could not transfer artifact; "
+    ):
+        distribution.prepare(cache, "9.5.3", jdk.Jdk(home=tmp_path, major=21))
+
+    assert [path.name for path in cache.iterdir()] == [".lock"]
 
 
 def test_a_server_that_was_not_fetched_is_named_with_the_command_that_fetches_it(

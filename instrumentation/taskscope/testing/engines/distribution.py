@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -34,6 +36,7 @@ BEFORE_JAVA_21 = "8.19.21"
 _PLUGIN = "taskscope-root"
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 _COORDINATE = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:{version}:zip"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FETCH_S = 1_800
 _COMPILE_S = 300
 
@@ -120,14 +123,30 @@ def _fetch(maven: Path, version: str, jdk: Jdk, work: Path) -> Path:
         f"-Dartifact={_COORDINATE.format(version=version)}",
         f"-DoutputDirectory={work}",
     ]
-    env = dict(os.environ)
-    if not env.get("JAVA_HOME") and not shutil.which("java"):
-        env["JAVA_HOME"] = str(jdk.home)
-    _run(words, work, _FETCH_S, "check the network and Maven's settings.xml", env)
+    remedy = "check the network and Maven's settings.xml"
+    _run(words, work, _FETCH_S, remedy, _maven_env(jdk))
     archives = list(work.glob("*.zip"))
     if not archives:
         raise EngineError(f"elasticsearch: Maven fetched no archive for {version}; run {words}")
     return archives[0]
+
+
+def _maven_env(jdk: Jdk) -> dict[str, str]:
+    """Our environment, with a Java for Maven and a home that it can write."""
+    env = dict(os.environ)
+    if not env.get("JAVA_HOME") and not shutil.which("java"):
+        env["JAVA_HOME"] = str(jdk.home)
+    if not os.access(_home_in_password_file(), os.W_OK):
+        env["MAVEN_OPTS"] = f"{env.get('MAVEN_OPTS', '')} -Duser.home={Path.home()}".strip()
+    return env
+
+
+def _home_in_password_file() -> str:
+    """What Java takes for our home, whatever $HOME says; a service account's may not exist."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return "/nonexistent"
 
 
 def _unpack(archive: Path, work: Path, version: str) -> Path:
@@ -172,6 +191,6 @@ def _run(
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"{tool}: no end after {timeout_s:g} s; {remedy}") from error
     if done.returncode:
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        complaint = next((line for line in said if "rror" in line), "no message")[:500]
+        said = _COLOUR.sub("", done.stdout + done.stderr).splitlines()
+        complaint = next((line for line in said if "error" in line.lower()), "no message")[:500]
         raise EngineError(f"{tool}: exit code {done.returncode}: {complaint}; {remedy}")

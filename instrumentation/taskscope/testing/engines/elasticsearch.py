@@ -33,6 +33,8 @@ REMEDY = "python -m taskscope.testing.engines --install"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _ROUNDS = 10_000
 _BYTES = 32
+# Java's own refusal of a flag, or an exception; not the farewells that follow each.
+_COMPLAINT = r"^(?!.*(Caused by|node closed|Program will exit)).*(Exception: |Invalid |ERROR: (?!Elasticsearch))"
 _LOG4J = """\
 status = error
 appender.console.type = Console
@@ -153,7 +155,7 @@ def elasticsearch(
         owner=owner,
         stop_grace_s=30,
         start_timeout_s=120,
-        complaint=r"(fatal exception|Exception: |^ERROR: (?!Elasticsearch (died|did not exit)))",
+        complaint=_COMPLAINT,
     )
 
 
