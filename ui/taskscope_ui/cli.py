@@ -5,6 +5,7 @@ Read by whoever runs it. Only typer is imported here, and late: `taskscope --hel
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -70,6 +71,9 @@ def application() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The command has run and the process exits; an error is one line on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a sign shows ? for it
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
     except TaskscopeError as error:

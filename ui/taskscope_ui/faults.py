@@ -9,7 +9,7 @@ from pathlib import Path
 
 from taskscope.errors import TaskscopeError
 
-__all__ = ["FaultError", "Faults", "parse", "tell"]
+__all__ = ["FaultError", "Faults", "begin_with", "parse", "tell"]
 
 
 class FaultError(TaskscopeError):
@@ -18,7 +18,7 @@ class FaultError(TaskscopeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """Shares of the requests, from 0 to 1: those that end in a server error, and those that are slow."""
+    """Shares of the requests, from 0 to 1: those that end in a server error, and those half a second slower."""
 
     errors: float = 0.0
     slow: float = 0.0
@@ -53,6 +53,28 @@ def parse(words: Sequence[str]) -> Faults:
     return Faults(**found)
 
 
+def begin_with(folder: Path, faults: Faults) -> None:
+    """The next stack in `folder` starts with these faults; those that an earlier one ended with are forgotten.
+
+    A stack that runs there is left as it is. Raises TaskscopeError where the folder cannot be used.
+    """
+    from taskscope_ui.stack import state
+    from taskscope_ui.stack.credentials import private_folder
+    from taskscope_ui.stack.layout import Layout
+
+    before = state.read(folder)
+    if before is not None and before.runs:
+        return
+    path = Layout(folder=folder.absolute(), project=folder).traffic_control
+    if not faults.any and not path.parent.exists():
+        return
+    private_folder(folder.absolute())
+    private_folder(path.parent)
+    path.unlink(missing_ok=True)
+    if faults.any:
+        _write(path, faults)
+
+
 def tell(folder: Path, faults: Faults) -> None:
     """The traffic of the stack in `folder` has these faults from its next requests on. Raises FaultError."""
     from taskscope_ui.stack import state
@@ -71,13 +93,12 @@ def tell(folder: Path, faults: Faults) -> None:
 
 
 def _write(path: Path, faults: Faults) -> None:
+    beside = path.with_suffix(".new")
+    text = json.dumps({"errors": faults.errors, "slow": faults.slow})
     try:
-        held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        beside = path.with_suffix(".new")
-        text = json.dumps({**held, "errors": faults.errors, "slow": faults.slow})
         beside.write_text(f"{text}\n", encoding="utf-8")
         beside.chmod(0o600)
-        beside.replace(path)
+        beside.replace(path)  # the traffic reads it each second, so it is whole at every moment
     except OSError as error:
         raise FaultError(
             f"{path}: {error.strerror}; run as the owner of the stack's folder"

@@ -77,7 +77,7 @@ def test_the_verdict_stands_on_top(opened: Any, backfilled: Any) -> None:
     page = opened(backfilled.url)
     assert re.fullmatch(
         r"The service is at \d+ % of what it can carry; (nearest limit: [a-z ]+, \d+ %|no other limit is nearer)\.",
-        page.success[0].value,
+        page.success[0].value.replace("\\", ""),
     )
 
 
@@ -115,6 +115,11 @@ def test_data_that_ended_hours_ago_is_not_sold_as_now(opened: Any, stopped: Any)
     page = opened(stopped.url)
     assert "Data until" in page.warning[0].value
     assert not page.success
+
+
+@pytest.mark.engine
+def test_a_service_of_which_nothing_runs_is_said_to_be_down(opened: Any, stopped: Any) -> None:
+    assert "No instance of taskapi answers" in opened(stopped.url).error[0].value
 
 
 @pytest.mark.engine

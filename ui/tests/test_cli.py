@@ -17,7 +17,6 @@ import pytest
 
 from taskscope.testing.engines import free_port
 from taskscope_ui.cli import main
-from taskscope_ui.faults import FaultError, Faults, parse
 
 SHOP = """
 from taskscope.catalogue import Catalogue, Kind, Metric
@@ -74,7 +73,10 @@ def test_the_help_lists_every_command(tmp_path: Path) -> None:
         (["up", "--for", "-1"], "taskscope: duration is -1 s; take more than 0"),
         (["fault", "errors=2"], "taskscope: fault 'errors=2': the share is not from 0 to 1"),
         (["fault", "clear"], "taskscope: .taskscope: no stack runs there; run `taskscope up`"),
-        (["preview"], "taskscope: dashboards/generated: no boards lie there; run"),
+        (
+            ["preview", "--prometheus", "http://x"],
+            "taskscope: --prometheus: 'http://x' is not http",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -245,20 +247,6 @@ def test_without_the_extras_the_command_names_what_to_install(tmp_path: Path) ->
         2,
         "taskscope: typer is not installed; run: pip install 'taskscope[ui]'\n",
     )
-
-
-def test_faults_are_read_as_shares() -> None:
-    assert parse(["errors=0.5", "slow=0.1"]) == Faults(errors=0.5, slow=0.1)
-
-
-def test_clear_ends_every_fault() -> None:
-    assert not parse(["clear"]).any
-
-
-@pytest.mark.parametrize("word", ["errors", "errors=", "errors=nan", "slow=-1", "lag=1", "clear=1"])
-def test_a_fault_that_is_none_is_refused(word: str) -> None:
-    with pytest.raises(FaultError, match="write"):
-        parse([word])
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from taskscope_ui.commands.options import App, Host
+from taskscope_ui.commands.terminal import say
 from taskscope_ui.page_settings import DEFAULT_APP, DEFAULT_CAPACITY_RPS, DEFAULT_PROMETHEUS
 
 __all__ = ["add_to", "page", "preview"]
@@ -63,34 +63,47 @@ def page(
 
 def preview(
     port: Annotated[
-        int, typer.Option(min=1, max=65_535, help="The port on 127.0.0.1 that it listens on.")
+        int, typer.Option(min=0, max=65_535, help="The port on 127.0.0.1; 0 takes a free one.")
     ] = 3000,
     prometheus: Annotated[
         str,
-        typer.Option(envvar="PROMETHEUS_URL", metavar="URL", help="Where Prometheus answers."),
+        typer.Option(envvar="PROMETHEUS_URL", metavar="URL", help="A Prometheus on this machine."),
     ] = DEFAULT_PROMETHEUS,
-    boards: Annotated[
-        Path, typer.Option(metavar="DIR", help="The folder of generated boards.")
-    ] = Path("dashboards/generated"),
+    elasticsearch: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ELASTICSEARCH_URL",
+            metavar="URL",
+            help="An Elasticsearch on this machine, for panels of logs; its login is "
+            "ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD(_FILE).",
+        ),
+    ] = None,
+    app: App = DEFAULT_APP,
 ) -> int:
-    """Show the generated boards in a browser, without a Grafana.
+    """Show the boards in a browser, without a Grafana.
 
-    Their queries are answered by a real Prometheus.
+    They are drawn from the catalogue as Grafana would draw them, and answered by real servers, until Ctrl-C.
 
     \b
-    Example:
-      taskscope preview --prometheus http://127.0.0.1:9090
+    Examples:
+      taskscope preview
+      taskscope preview --prometheus http://127.0.0.1:9090 --port 3000
     """
-    from taskscope_ui.page_settings import PageSettings
-    from taskscope_ui.serve import PageError
+    from taskscope.catalogue import Catalogue
+    from taskscope_dashboards.preview.server import preview_server
+    from taskscope_dashboards.preview.upstream import Logs, Prometheus, loopback
 
-    PageSettings(prometheus_url=prometheus)  # refuses an address that is none
-    if not any(boards.glob("*.json")):
-        raise PageError(f"{boards}: no boards lie there; run `taskscope build`, or name a folder")
+    catalogue = Catalogue.load(app)
+    logs = None
+    if elasticsearch:
+        logs = Logs.from_environ(loopback(elasticsearch, "--elasticsearch"))
+    source = Prometheus(loopback(prometheus, "--prometheus"))
     _must_be_free(port)
-    words = [sys.executable, "-m", "taskscope_dashboards.preview", "--port", str(port)]
-    words += ["--prometheus", prometheus, "--boards", str(boards)]
-    os.execv(words[0], words)  # noqa: S606 # the viewer takes the process over, so nothing stays behind
+    with preview_server(catalogue, prometheus=source, logs=logs, port=port) as server:
+        say(f"http://127.0.0.1:{server.server_address[1]}/")
+        sys.stdout.flush()
+        server.serve_forever()
+    return 0
 
 
 def _must_be_free(port: int) -> None:

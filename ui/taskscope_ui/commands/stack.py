@@ -38,6 +38,9 @@ def up(
     seed: Annotated[
         int, typer.Option(help="What the traffic is made from: the same seed, the same requests.")
     ] = 7,
+    errors: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the traffic that fails, from the start.")
+    ] = 0.0,
     ports: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +61,10 @@ def up(
         bool, typer.Option("--no-traffic", help="Start no generated traffic.")
     ] = False,
     folder: Folder = _FOLDER,
+    project: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Where the generated configuration lies."),
+    ] = Path(),
 ) -> int:
     """Run the whole stack on this machine, without Docker.
 
@@ -72,6 +79,7 @@ def up(
       taskscope up --for 300 --rate 50 --ports api=8000,prometheus=9090
       taskscope up --only api,prometheus,page
     """
+    from taskscope_ui.faults import Faults, begin_with
     from taskscope_ui.stack import UpOptions
     from taskscope_ui.stack import up as run_stack
     from taskscope_ui.stack.options import PARTS
@@ -85,16 +93,17 @@ def up(
         left_out |= set(PARTS) - chosen
     if no_traffic:
         left_out.add("traffic")
-    return run_stack(
-        UpOptions(
-            folder=folder,
-            ports=_ports(ports),
-            duration_s=for_s,
-            rate=rate,
-            seed=seed,
-            without=frozenset(left_out),
-        )
+    options = UpOptions(
+        folder=folder,
+        project=project,
+        ports=_ports(ports),
+        duration_s=for_s,
+        rate=rate,
+        seed=seed,
+        without=frozenset(left_out),
     )
+    begin_with(folder, Faults(errors=errors))
+    return run_stack(options)
 
 
 def _names(texts: list[str] | None) -> set[str]:
@@ -122,7 +131,8 @@ def fault(
 
     To see boards, alerts and runbooks at work.
 
-    errors and slow are shares of the requests, from 0 to 1; `clear` ends every fault.
+    errors: the share of requests, from 0 to 1, that end in a server error. slow: the share that takes
+    half a second longer. What is not named has none; `clear` ends every fault.
 
     \b
     Examples:

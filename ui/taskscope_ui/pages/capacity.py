@@ -53,7 +53,7 @@ def live(prometheus: Prometheus, catalogue: Catalogue, capacity_rps: float) -> N
             no_data_yet(catalogue, prometheus)
             return
         st.session_state[_LAST_SEEN] = found.measured
-        values_now(found, where)
+        values_now(found, catalogue, where)
         error_budgets(catalogue, found)
         last_hours(prometheus, catalogue, found)
     except UnreachableError as error:
@@ -63,16 +63,21 @@ def live(prometheus: Prometheus, catalogue: Catalogue, capacity_rps: float) -> N
         st.text(str(error))
 
 
-def values_now(found: Now, where: tzinfo) -> None:
+def values_now(found: Now, catalogue: Catalogue, where: tzinfo) -> None:
     """The verdict and one card for each measure."""
     says = verdict(found.readings)
+    if found.instances == 0:
+        st.error(
+            f"No instance of {plain(catalogue.service)} answers: the values below are of before.",
+            icon=":material/power_off:",
+        )
     if found.stale:
         st.warning(
             f"Data until {clock(found.measured or 0.0, where)}: nothing was measured since. "
             "Run `taskscope doctor` to see what stopped.",
             icon=":material/history:",
         )
-    if not found.stale:
+    elif found.instances:
         box, icon = {
             Level.ROOM: (st.success, ":material/check_circle:"),
             Level.NEAR: (st.warning, ":material/warning:"),
