@@ -1,9 +1,13 @@
-"""Emitted is declared and declared is emitted: a service on a real socket, held against its catalogue."""
+"""Emitted is declared and declared is emitted: a service on a real socket, held against its catalogue.
+
+Once through the parser of the client, once through what a real Prometheus has stored.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from time import monotonic, sleep
 
 import httpx2
 import pytest
@@ -24,6 +28,8 @@ from taskscope import (
 )
 from taskscope.catalogue.builtin import REQUEST_DURATION
 from taskscope.catalogue.metric import OVERFLOW
+from taskscope.testing.engines import free_port, running
+from taskscope.testing.engines.prometheus import prometheus
 from taskscope.testing.server import serving
 
 PAID = Metric(
@@ -138,3 +144,38 @@ def test_a_label_beyond_its_cap_is_folded(samples: list[Sample]) -> None:
     articles = [s.labels["article"] for s in samples if s.name == "shop_stock"]
     assert len(articles) == 6
     assert OVERFLOW in articles
+
+
+@pytest.mark.engine
+def test_prometheus_stores_what_the_catalogue_declares_and_nothing_else(tmp_path: Path) -> None:
+    app = _service(tmp_path / "spool")
+    folder = tmp_path / "prometheus"
+    with serving(app) as url, httpx2.Client(base_url=url) as client:
+        for order in range(REQUESTS):
+            client.post(f"/orders/{order}")
+        target = url.removeprefix("http://")
+        config = tmp_path / "prometheus.yml"
+        config.write_text(
+            "scrape_configs:\n- job_name: shop\n  scrape_interval: 1s\n"
+            f"  static_configs:\n  - targets: ['{target}']\n"
+        )
+        port = free_port()
+        with (
+            running(prometheus(folder, port=port, config=config)),
+            httpx2.Client(base_url=f"http://127.0.0.1:{port}/api/v1") as api,
+        ):
+            stored = _names_once_scraped(api)
+            answer = api.get("/query", params={"query": "sum(shop_orders_paid_total)"}).json()
+    declared = {n for m in SHOP.all_metrics if m.target == "service" for n in m.exposed}
+    assert {name for name in stored if name != "up" and not name.startswith("scrape_")} == declared
+    assert answer["data"]["result"][0]["value"][1] == str(REQUESTS)
+
+
+def _names_once_scraped(api: httpx2.Client) -> set[str]:
+    deadline = monotonic() + 20
+    while monotonic() < deadline:
+        names = set(api.get("/label/__name__/values").json()["data"])
+        if "shop_orders_paid_total" in names:
+            return names
+        sleep(0.1)
+    return set()
