@@ -57,8 +57,14 @@ def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
 def test_each_image_is_pinned_to_a_release_or_built_here(name: str) -> None:
     image = SERVICES[name]["image"]
     assert re.search(r":v?\d+\.\d+(\.\d+)?(-[a-z]+)?$", image), image
-    if image.startswith("taskscope/"):
+    if "build" in SERVICES[name]:
         assert (ROOT / SERVICES[name]["build"]["dockerfile"]).is_file()
+
+
+def test_every_image_of_ours_is_built_here() -> None:
+    images = {service["image"] for service in SERVICES.values()}
+    built = {service["image"] for service in SERVICES.values() if "build" in service}
+    assert {image for image in images if image.startswith("taskscope/")} == built
 
 
 @each_service
@@ -92,7 +98,9 @@ def test_mounted_configuration_is_read_only(name: str) -> None:
 @each_service
 def test_ports_are_published_on_loopback_alone(name: str) -> None:
     assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
-    assert "network_mode" not in SERVICES[name]
+    # The traffic sits beside nginx, as it sends to loopback alone.
+    wanted = "service:proxy" if name == "traffic" else None
+    assert SERVICES[name].get("network_mode") == wanted
 
 
 @each_service

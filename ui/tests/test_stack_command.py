@@ -185,7 +185,7 @@ def test_a_folder_without_configuration_is_named_with_the_command_that_makes_it(
             "api and page are given the same port; give each its own",
         ),
         ({"without": frozenset({"kafka"})}, "there is no part kafka; the parts are api, proxy, "),
-        ({"rate": -1}, "rate is -1 requests per second; take 0 or more"),
+        ({"rate": -1}, "rate is -1 requests per second; take 0 to 10000"),
         ({"duration_s": 0}, "duration is 0 s; take more than 0"),
     ],
 )

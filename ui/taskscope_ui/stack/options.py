@@ -38,6 +38,7 @@ PARTS: Final = (
 """The parts that can be left out; the shipper goes with Elasticsearch."""
 
 _MAX_PORT: Final = 65_535
+_MAX_RATE: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +77,8 @@ class UpOptions:
         for name in sorted(self.without):
             if name not in PARTS:
                 raise EngineError(f"there is no part {name}; the parts are {', '.join(PARTS)}")
-        if self.rate < 0:
-            raise EngineError(f"rate is {self.rate:g} requests per second; take 0 or more")
+        if not 0 <= self.rate <= _MAX_RATE:
+            raise EngineError(f"rate is {self.rate:g} requests per second; take 0 to {_MAX_RATE}")
         if self.duration_s is not None and self.duration_s <= 0:
             raise EngineError(f"duration is {self.duration_s:g} s; take more than 0")
 

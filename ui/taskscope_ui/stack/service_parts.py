@@ -8,7 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from taskscope.testing.engines.spec import HOST, HttpReady, LogReady, Missing, Spec, clean_env
+from taskscope.testing.engines.spec import (
+    HOST,
+    HttpReady,
+    Missing,
+    Ready,
+    Spec,
+    TcpReady,
+    clean_env,
+)
 from taskscope_ui.stack.configs import listen_conf, upstream_conf
 from taskscope_ui.stack.engines import Engines
 from taskscope_ui.stack.layout import Layout
@@ -45,7 +53,7 @@ def python(
     words: tuple[str, ...],
     *,
     port: int = 0,
-    ready: HttpReady | LogReady,
+    ready: Ready,
     env: Mapping[str, str],
     cwd: Path | None = None,
     grace_s: float = 10.0,
@@ -138,7 +146,9 @@ def _traffic(
         *("--rate", f"{options.rate:g}", "--seed", str(options.seed)),
         *("--control", str(layout.traffic_control)),
     )
-    spec = python("traffic", layout.data, words, ready=LogReady(text=""), env={})
+    # It listens nowhere and says nothing: that the door is open is the sign, and its end would be seen.
+    door = TcpReady(port=ports["api"])
+    spec = python("traffic", layout.data, words, ready=door, env={}, grace_s=12.0)
     return Part(
         name="traffic",
         spec=lambda: spec,
