@@ -20,7 +20,7 @@ from taskscope.catalogue.builtin import (
     PROCESS_OPEN_FDS,
 )
 from taskscope.catalogue.promql import escape, number, selector
-from taskscope_alerts.advice import saturated as advice
+from taskscope_alerts.advice import logs, saturated
 from taskscope_alerts.expression import binary
 from taskscope_alerts.rule import Alert
 from taskscope_alerts.runbook import Runbook
@@ -84,7 +84,7 @@ def _pool(catalogue: Catalogue) -> Alert:
             "The fullest instance has used {{ $value | humanizePercentage }} of its connections for 5 minutes. "
             "At 100 % every further request waits for one, and then times out."
         ),
-        runbook=advice.pool(catalogue),
+        runbook=saturated.pool(catalogue),
     )
 
 
@@ -101,7 +101,7 @@ def _descriptors(catalogue: Catalogue) -> Alert:
             "{{ $labels.instance }} has had more than 80 % of its file descriptors open for 5 minutes. "
             "At 100 % it can accept no connection and open no file."
         ),
-        runbook=advice.descriptors(catalogue),
+        runbook=saturated.descriptors(catalogue),
     )
 
 
@@ -117,7 +117,7 @@ def _age(catalogue: Catalogue) -> Alert:
             f"Log lines have reached Elasticsearch more than {LOG_AGE_LIMIT_S} s late for 2 minutes; the oldest is "
             "{{ $value | humanizeDuration }} old. Nothing is lost: they wait in the spool until it is full."
         ),
-        runbook=advice.log_path(catalogue),
+        runbook=logs.log_path(catalogue),
     )
 
 
@@ -132,7 +132,7 @@ def _dropped(catalogue: Catalogue) -> Alert:
             'About {{ $value | printf "%.0f" }} lines in 10 minutes could not be written to the spool '
             "({{ $labels.reason }}). They are lost for good."
         ),
-        runbook=advice.dropped(catalogue),
+        runbook=logs.dropped(catalogue),
     )
 
 
@@ -147,7 +147,7 @@ def _dead_letters(catalogue: Catalogue) -> Alert:
             'About {{ $value | printf "%.0f" }} lines in 10 minutes were refused by Elasticsearch for good and set '
             "aside in the dead-letter file. They are on disk, but no search finds them."
         ),
-        runbook=advice.dead_letters(catalogue),
+        runbook=logs.dead_letters(catalogue),
     )
 
 
@@ -163,7 +163,7 @@ def _disconnected(catalogue: Catalogue) -> Alert:
             "The shipper has had no answer, or a refusal, from Elasticsearch for 3 minutes. Lines wait in the spool; "
             "the logs board and every log search end where the trouble began."
         ),
-        runbook=advice.log_path(catalogue),
+        runbook=logs.log_path(catalogue),
     )
 
 
@@ -180,5 +180,5 @@ def _library(catalogue: Catalogue) -> Alert:
             f'About {{{{ $value | printf "%.0f" }}}} errors in 10 minutes inside {{{{ $labels.{component} }}}} were '
             "kept from the requests. Users are served, but what that part would have told is missing."
         ),
-        runbook=advice.library(catalogue),
+        runbook=saturated.library(catalogue),
     )

@@ -22,26 +22,7 @@ def all_down(catalogue: Catalogue, judged: tuple[Target, ...]) -> Runbook:
             "is down counts no errors, so the objectives' alerts stay silent."
         ),
         urgency=_outage(catalogue),
-        look=(
-            Step(
-                text="Ask it yourself, as a user would, then past the proxy. An answer means that the service lives "
-                "and the scrape is broken: go to step 3.",
-                code='curl -sS -m 5 -o /dev/null -w "%{http_code} in %{time_total} s\\n" "$SERVICE_URL/livez"',
-                language="sh",
-            ),
-            first_look.containers("What runs, what has exited, and what did it say last?"),
-            first_look.targets(
-                judged[0].job,
-                "Does Prometheus still know its targets? No answer at all means an empty list in "
-                "`targets/*.json` beside prometheus.yml; 0 means refused or timed out, and the page "
-                "Status → Targets of Prometheus says which.",
-            ),
-            first_look.log_lines(
-                catalogue,
-                "The last words before the silence.",
-                levels=("warning", "error", "critical"),
-            ),
-        ),
+        look=_all_down_look(catalogue, judged),
         causes=(
             "A release that does not start: a setting is wrong, a migration fails; the container restarts in a loop.",
             "The database is unreachable and readiness fails on every instance at once.",
@@ -49,15 +30,42 @@ def all_down(catalogue: Catalogue, judged: tuple[Target, ...]) -> Runbook:
             "The machine or its network is gone; other jobs of the same machine are down too.",
             "Prometheus lost the way: target list empty, `/metrics` moved, credentials changed. Users are well then.",
         ),
-        mitigate=(
-            first_look.roll_back("A release came before it: go back to the one that ran."),
-            first_look.restart("Otherwise start it again; `NAME` as `docker compose ps` shows it."),
-            first_look.doctor(),
-            Step(
-                text="Not up after 15 minutes? Wake the next on call; say what the last log lines were."
-            ),
-        ),
+        mitigate=_all_down_mitigate(),
         resolves="At the first scrape that any instance answers, within 30 seconds of its return.",
+    )
+
+
+def _all_down_look(catalogue: Catalogue, judged: tuple[Target, ...]) -> tuple[Step, ...]:
+    return (
+        Step(
+            text="Ask it yourself, as a user would, then past the proxy. An answer means that the service lives "
+            "and the scrape is broken: go to step 3.",
+            code='curl -sS -m 5 -o /dev/null -w "%{http_code} in %{time_total} s\\n" "$SERVICE_URL/livez"',
+            language="sh",
+        ),
+        first_look.containers("What runs, what has exited, and what did it say last?"),
+        first_look.targets(
+            judged[0].job,
+            "Does Prometheus still know its targets? No answer at all means an empty list in "
+            "`targets/*.json` beside prometheus.yml; 0 means refused or timed out, and the page "
+            "Status → Targets of Prometheus says which.",
+        ),
+        first_look.log_lines(
+            catalogue,
+            "The last words before the silence.",
+            levels=("warning", "error", "critical"),
+        ),
+    )
+
+
+def _all_down_mitigate() -> tuple[Step, ...]:
+    return (
+        first_look.roll_back("A release came before it: go back to the one that ran."),
+        first_look.restart("Otherwise start it again; `NAME` as `docker compose ps` shows it."),
+        first_look.doctor(),
+        Step(
+            text="Not up after 15 minutes? Wake the next on call; say what the last log lines were."
+        ),
     )
 
 
@@ -125,29 +133,7 @@ def metrics_absent(catalogue: Catalogue) -> Runbook:
             "As urgent as what it would have told. Where an objective is judged on that job it pages: an outage that "
             "begins now would wake nobody. Else it is a ticket."
         ),
-        look=(
-            Step(
-                text="What does the process show? Compare with a sound one; an HTML page or another program's "
-                "metrics mean a wrong address in the target list.",
-                code='curl -sS -m 5 -H "Accept: text/plain" "$INSTANCE_URL/metrics" | head -40',
-                language="sh",
-            ),
-            Step(
-                text="Is it there for some instances, and which versions run?",
-                code=f"count by (instance) ({selector(catalogue, ACTIVE_REQUESTS)})\n{selector(catalogue, BUILD)}",
-                language="promql",
-            ),
-            Step(
-                text="How many series does each scrape bring? A sudden fall tells when.",
-                code="\n".join(
-                    f'scrape_samples_scraped{{job="{target.job}"}}' for target in catalogue.targets
-                ),
-                language="promql",
-            ),
-            first_look.log_lines(
-                catalogue, "Did the telemetry say why?", levels=("warning", "error", "critical")
-            ),
-        ),
+        look=_metrics_absent_look(catalogue),
         causes=(
             "A release without `taskscope.instrument`, or with `metrics=False`.",
             "A metric was renamed, and the rules were not built again: `taskscope check` says so.",
@@ -170,6 +156,32 @@ def metrics_absent(catalogue: Catalogue) -> Runbook:
     )
 
 
+def _metrics_absent_look(catalogue: Catalogue) -> tuple[Step, ...]:
+    return (
+        Step(
+            text="What does the process show? Compare with a sound one; an HTML page or another program's "
+            "metrics mean a wrong address in the target list.",
+            code='curl -sS -m 5 -H "Accept: text/plain" "$INSTANCE_URL/metrics" | head -40',
+            language="sh",
+        ),
+        Step(
+            text="Is it there for some instances, and which versions run?",
+            code=f"count by (instance) ({selector(catalogue, ACTIVE_REQUESTS)})\n{selector(catalogue, BUILD)}",
+            language="promql",
+        ),
+        Step(
+            text="How many series does each scrape bring? A sudden fall tells when.",
+            code="\n".join(
+                f'scrape_samples_scraped{{job="{target.job}"}}' for target in catalogue.targets
+            ),
+            language="promql",
+        ),
+        first_look.log_lines(
+            catalogue, "Did the telemetry say why?", levels=("warning", "error", "critical")
+        ),
+    )
+
+
 def watchdog(catalogue: Catalogue) -> Runbook:
     """It always fires; its silence is the alarm."""
     return Runbook(
@@ -182,31 +194,7 @@ def watchdog(catalogue: Catalogue) -> Runbook:
             "severity, since it is neither page nor ticket; Alertmanager routes it by its name to the receiver "
             "`watchdog`, which should be a dead-man's switch outside of this stack."
         ),
-        look=(
-            Step(
-                text="Does Prometheus live, and does it evaluate?",
-                code='curl -sS -m 5 "$PROMETHEUS_URL/-/healthy"\n'
-                'curl -sS -m 5 "$PROMETHEUS_URL/api/v1/query?query=ALERTS"',
-                language="sh",
-            ),
-            Step(
-                text="Does it know an Alertmanager, and does that one hold the alert?",
-                code='curl -sS -m 5 "$PROMETHEUS_URL/api/v1/alertmanagers"\n'
-                'amtool --alertmanager.url="$ALERTMANAGER_URL" alert query alertname=Watchdog',
-                language="sh",
-            ),
-            Step(
-                text="Is it silenced? A silence over all alerts takes this one too.",
-                code='amtool --alertmanager.url="$ALERTMANAGER_URL" silence query',
-                language="sh",
-            ),
-            Step(
-                text="Do notifications fail on their way out?",
-                code='increase(prometheus_notifications_dropped_total{job="prometheus"}[1h])\n'
-                'increase(alertmanager_notifications_failed_total{job="alertmanager"}[1h])',
-                language="promql",
-            ),
-        ),
+        look=_watchdog_look(),
         causes=(
             "Prometheus is down, or its disk is full.",
             "A rule file does not load, so Prometheus kept the old ones or did not start.",
@@ -226,4 +214,32 @@ def watchdog(catalogue: Catalogue) -> Runbook:
         ),
         resolves=f"Never for `{catalogue.service}`, and that is right: what resolves is its absence.",
         silence="Do not: a silenced watchdog looks like a broken one, and hides a broken one.",
+    )
+
+
+def _watchdog_look() -> tuple[Step, ...]:
+    return (
+        Step(
+            text="Does Prometheus live, and does it evaluate?",
+            code='curl -sS -m 5 "$PROMETHEUS_URL/-/healthy"\n'
+            'curl -sS -m 5 "$PROMETHEUS_URL/api/v1/query?query=ALERTS"',
+            language="sh",
+        ),
+        Step(
+            text="Does it know an Alertmanager, and does that one hold the alert?",
+            code='curl -sS -m 5 "$PROMETHEUS_URL/api/v1/alertmanagers"\n'
+            'amtool --alertmanager.url="$ALERTMANAGER_URL" alert query alertname=Watchdog',
+            language="sh",
+        ),
+        Step(
+            text="Is it silenced? A silence over all alerts takes this one too.",
+            code='amtool --alertmanager.url="$ALERTMANAGER_URL" silence query',
+            language="sh",
+        ),
+        Step(
+            text="Do notifications fail on their way out?",
+            code='increase(prometheus_notifications_dropped_total{job="prometheus"}[1h])\n'
+            'increase(alertmanager_notifications_failed_total{job="alertmanager"}[1h])',
+            language="promql",
+        ),
     )

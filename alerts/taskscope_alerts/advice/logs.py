@@ -1,0 +1,201 @@
+"""The words about the way of a log line: late, refused for good, or lost."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taskscope.catalogue import Catalogue
+from taskscope.catalogue.builtin import (
+    LOG_AGE,
+    LOG_DEAD_LETTERS,
+    LOG_DROPPED,
+    LOG_LINES,
+    LOG_RETRIES,
+    LOG_SHIPPED,
+    LOG_SHIPPER_UP,
+    SPOOL_SIZE,
+)
+from taskscope.catalogue.promql import selector
+from taskscope_alerts.advice import first_look
+from taskscope_alerts.runbook import Runbook, Step
+
+__all__ = ["dead_letters", "dropped", "log_path"]
+
+_ENGINE: Final = Step(
+    text="Does Elasticsearch answer, and does it take writes? 401 or 403 is the key, 429 is overload, "
+    "`red` or a read-only index is most often a full disk.",
+    code='curl -sS -m 5 --cacert "$ELASTICSEARCH_CA_CERT" \\\n'
+    '  -H "Authorization: ApiKey $ELASTICSEARCH_API_KEY" "$ELASTICSEARCH_URL/_cluster/health?pretty"',
+    language="sh",
+)
+
+
+def log_path(catalogue: Catalogue) -> Runbook:
+    """Lines do not reach Elasticsearch, or late."""
+    return Runbook(
+        meaning=(
+            "Users are served, and nothing is lost yet. Log lines wait in the spool on the service's own disk instead "
+            "of being in Elasticsearch, so the logs board and every search end where the trouble began."
+        ),
+        urgency=(
+            "Until the spool is full. Seconds left = (its bound − its size) ÷ its growth, with the bound in "
+            "`TASKSCOPE_SPOOL_MAX_BYTES` (256 MiB unless set). After that new lines are lost, which "
+            "`LogLinesDropped` tells."
+        ),
+        look=_log_path_look(catalogue),
+        causes=(
+            "Elasticsearch is down or still starting.",
+            "Its disk is over the flood stage, so indices are read-only.",
+            "The API key expired or was revoked.",
+            "It is overloaded (429): a large query, a merge, too little memory.",
+            "A burst of lines, often debug level left on.",
+        ),
+        mitigate=_log_path_mitigate(),
+        resolves=(
+            "When Elasticsearch takes batches again and the oldest waiting line is younger than a minute. A backlog "
+            "drains faster than it grew; no line is sent twice."
+        ),
+    )
+
+
+def _log_path_look(catalogue: Catalogue) -> tuple[Step, ...]:
+    return (
+        Step(
+            text="Does it move? Connected or not, age of the oldest line in seconds, bytes waiting and their "
+            "growth a second, lines stored a second.",
+            code="\n".join(
+                (
+                    selector(catalogue, LOG_SHIPPER_UP),
+                    selector(catalogue, LOG_AGE),
+                    selector(catalogue, SPOOL_SIZE),
+                    f"deriv({selector(catalogue, SPOOL_SIZE)}[10m])",
+                    f"rate({selector(catalogue, LOG_SHIPPED)}[5m])",
+                )
+            ),
+            language="promql",
+        ),
+        Step(
+            text="Why are batches sent again? `unreachable` is network or a dead server, `overloaded` its load, "
+            "`refused` the key or the template.",
+            code=f"sum by (reason) (rate({selector(catalogue, LOG_RETRIES)}[5m]))",
+            language="promql",
+        ),
+        _ENGINE,
+        Step(
+            text="Or simply more lines than usual? A loop that logs shows here, by level.",
+            code=f"sum by ({LOG_LINES.label_names[0]}) (rate({selector(catalogue, LOG_LINES)}[5m]))",
+            language="promql",
+        ),
+    )
+
+
+def _log_path_mitigate() -> tuple[Step, ...]:
+    return (
+        first_look.restart(
+            "Start Elasticsearch again if it is down; the shipper resumes by itself."
+        ),
+        Step(
+            text="Disk full: free space or drop old indices, then let it take writes again.",
+            code='curl -sS --cacert "$ELASTICSEARCH_CA_CERT" -X PUT "$ELASTICSEARCH_URL/_all/_settings" \\\n'
+            '  -H "Authorization: ApiKey $ELASTICSEARCH_API_KEY" -H "Content-Type: application/json" \\\n'
+            "  -d '{\"index.blocks.read_only_allow_delete\": null}'",
+            language="sh",
+        ),
+        Step(
+            text="Key or template: lay the template again and give the shipper a new key; what waits is sent then.",
+            code="taskscope logs setup",
+            language="sh",
+        ),
+        first_look.doctor(),
+    )
+
+
+def dropped(catalogue: Catalogue) -> Runbook:
+    """Lines are lost before they reach the spool."""
+    return Runbook(
+        meaning=(
+            "Users are served, but lines of the log are being lost for good: the spool could not take them. An "
+            "incident of this hour will be hard to explain afterwards."
+        ),
+        urgency=(
+            "Every line counted here is gone, so mend it today. Metrics, alerts and traces are not touched, and "
+            "errors are still counted there."
+        ),
+        look=_dropped_look(catalogue),
+        causes=(
+            "`spool_full`: the shipper is down or Elasticsearch has been away for long.",
+            "`write_error`: the disk is full, read-only, or the folder belongs to another user.",
+            "`encode_error`: the code logs a value that cannot be written as JSON; the library's own line names it.",
+        ),
+        mitigate=(
+            Step(
+                text="Empty the spool: bring Elasticsearch and the shipper back (runbook LogShipperDisconnected)."
+            ),
+            Step(
+                text="Or make room: free the disk, or raise `TASKSCOPE_SPOOL_MAX_BYTES` and restart the instances "
+                "one after another."
+            ),
+            first_look.doctor(),
+        ),
+        resolves="Ten minutes after the last line was lost.",
+    )
+
+
+def _dropped_look(catalogue: Catalogue) -> tuple[Step, ...]:
+    return (
+        Step(
+            text="How many a second, for which reason, on which instance?",
+            code=f"sum by (instance, reason) (rate({selector(catalogue, LOG_DROPPED)}[5m]))",
+            language="promql",
+        ),
+        Step(
+            text="`spool_full`: is nobody emptying it? See LogShipperDisconnected and LogDeliveryDelayed first.",
+            code=f"{selector(catalogue, SPOOL_SIZE)}\n{selector(catalogue, LOG_SHIPPER_UP)}",
+            language="promql",
+        ),
+        Step(
+            text="`write_error`: is the disk full, read-only or broken?",
+            code='df -h "$TASKSCOPE_SPOOL"\ntouch "$TASKSCOPE_SPOOL/.try" && rm "$TASKSCOPE_SPOOL/.try"\n'
+            "dmesg --level=err,warn | tail -20",
+            language="sh",
+        ),
+    )
+
+
+def dead_letters(catalogue: Catalogue) -> Runbook:
+    """Elasticsearch refuses lines for good."""
+    return Runbook(
+        meaning=(
+            "Elasticsearch answered single lines with a 400: they can never be stored as they are. They lie in the "
+            "dead-letter file beside the spool, so nothing is lost, but no search finds them."
+        ),
+        urgency="A ticket: the rest goes through. It is most often one field, and it hits every line that has it.",
+        look=(
+            Step(
+                text="How many a second, against those that are stored?",
+                code=f"sum(rate({selector(catalogue, LOG_DEAD_LETTERS)}[10m]))\n"
+                f"sum(rate({selector(catalogue, LOG_SHIPPED)}[10m]))",
+                language="promql",
+            ),
+            Step(
+                text="Which lines, and what did Elasticsearch say of them? Each letter has its reason beside it.",
+                code='tail -n 3 "$TASKSCOPE_SPOOL/dead-letters.ndjson"',
+                language="sh",
+            ),
+            first_look.youngest(catalogue),
+        ),
+        causes=(
+            "A field has changed its type, for example a number that became an object, since the last release.",
+            "The index template was not laid, so the first line of the day decided the types.",
+            "More fields than the index allows: a key made of a value, such as an id.",
+        ),
+        mitigate=(
+            Step(
+                text="Lay the template of this version again; it takes effect with the next backing index.",
+                code="taskscope logs setup",
+                language="sh",
+            ),
+            Step(text="Correct the log call that sends the odd type, or rename its key."),
+        ),
+        resolves="Ten minutes after the last line was refused.",
+    )
