@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.registry import CollectorRegistry
 
@@ -121,34 +121,32 @@ def instrument(
     """
     _check_fresh(app)
     settings = Settings.from_environ(os.environ) if settings is None else settings
-    catalogue = Catalogue(service=service_name) if catalogue is None else catalogue
-    if catalogue.service != service_name:
-        raise InstrumentError(
-            f"service_name is {service_name!r} and the catalogue is of {catalogue.service!r}; give both one name"
-        )
-    instruments = Instruments(catalogue)
-    instruments.gauge(BUILD).set(
-        1, service_version=service_version, taskscope_version=version("taskscope")
-    )
-    service = {"service_name": service_name, "service_version": service_version}
+    service = _Service(service_name, service_version)
+    instruments = _instruments(catalogue, service)
     pipeline = _start_logs(instruments, settings, service) if logs else None
-    tracer = _start_tracing(app, instruments, settings, service) if tracing else None
-    _wrap(
-        app,
-        Hooks(
-            excluded=frozenset(settings.excluded_paths),
-            failed=instruments.failed,
-            instruments=instruments if metrics else None,
-            access_log=_access_log() if logs and settings.access_log else None,
-            **_span_hooks(tracer),
-        ),
-        exposition_path=settings.metrics_path if metrics else None,
-        instruments=instruments,
+    try:
+        tracer = _start_tracing(app, instruments, settings, service) if tracing else None
+    except BaseException:
+        if pipeline is not None:  # logging must not stay redirected by a call that failed
+            pipeline.close()
+        raise
+    hooks = Hooks(
+        excluded=frozenset(settings.excluded_paths),
+        failed=instruments.failed,
+        instruments=instruments if metrics else None,
+        access_log=_access_log() if logs and settings.access_log else None,
+        **_span_hooks(tracer),
     )
+    _wrap(app, hooks, instruments, exposition_path=settings.metrics_path if metrics else None)
     telemetry = Telemetry(instruments=instruments, settings=settings, tracing=tracer, logs=pipeline)
     app.state.telemetry = telemetry
     _close_at_shutdown(app, telemetry)
     return telemetry
+
+
+class _Service(NamedTuple):
+    name: str
+    version: str
 
 
 def _check_fresh(app: FastAPI) -> None:
@@ -162,17 +160,28 @@ def _check_fresh(app: FastAPI) -> None:
         )
 
 
-def _start_logs(
-    instruments: Instruments, settings: Settings, service: Mapping[str, str]
-) -> LogPipeline:
+def _instruments(catalogue: Catalogue | None, service: _Service) -> Instruments:
+    catalogue = Catalogue(service=service.name) if catalogue is None else catalogue
+    if catalogue.service != service.name:
+        raise InstrumentError(
+            f"service_name is {service.name!r} and the catalogue is of {catalogue.service!r}; give both one name"
+        )
+    instruments = Instruments(catalogue)
+    instruments.gauge(BUILD).set(
+        1, service_version=service.version, taskscope_version=version("taskscope")
+    )
+    return instruments
+
+
+def _start_logs(instruments: Instruments, settings: Settings, service: _Service) -> LogPipeline:
     from taskscope.logs import configure
 
     lines = instruments.counter(LOG_LINES)
     dropped = instruments.counter(LOG_DROPPED)
     return configure(
         settings=settings,
-        service_name=service["service_name"],
-        service_version=service["service_version"],
+        service_name=service.name,
+        service_version=service.version,
         on_line=lambda level: lines.at((level,)).inc(),
         on_drop=lambda reason: dropped.at((reason,)).inc(),
         on_error=lambda error: instruments.failed("logs", error),
@@ -187,14 +196,14 @@ def _access_log() -> AccessLog:
 
 
 def _start_tracing(
-    app: FastAPI, instruments: Instruments, settings: Settings, service: Mapping[str, str]
+    app: FastAPI, instruments: Instruments, settings: Settings, service: _Service
 ) -> Tracing:
     from taskscope.tracing import Tracing
 
     tracing = Tracing(
         settings=settings,
-        service_name=service["service_name"],
-        service_version=service["service_version"],
+        service_name=service.name,
+        service_version=service.version,
         failed=instruments.failed,
     )
     tracing.install(app, excluded=frozenset(settings.excluded_paths))
@@ -210,7 +219,7 @@ def _span_hooks(tracing: Tracing | None) -> dict[str, Any]:
 
 
 def _wrap(
-    app: FastAPI, hooks: Hooks, *, exposition_path: str | None, instruments: Instruments
+    app: FastAPI, hooks: Hooks, instruments: Instruments, *, exposition_path: str | None
 ) -> None:
     """The app's whole stack stands inside of ours, its own error pages included."""
     build = app.build_middleware_stack

@@ -170,6 +170,19 @@ def test_a_wrong_environment_is_told_before_anything_starts(
     assert ask(app, "/boom").status_code == 500
 
 
+def test_a_call_that_fails_leaves_logging_as_it_was(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("taskscope.tracing.Tracing", broken)
+    before = list(logging.getLogger().handlers)
+    with pytest.raises(RuntimeError, match="planted"):
+        shop(service(), settings)
+    assert logging.getLogger().handlers == before
+
+
 def test_two_apps_in_one_process_have_their_own_series(settings: Settings) -> None:
     one, other = service(), service()
     first = shop(one, settings, logs=False)
