@@ -7,7 +7,9 @@ import pytest
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
     for report in terminalreporter.getreports("skipped"):
-        terminalreporter.write_line(f"SKIPPED IS FAILED: {report.nodeid}: {report.longrepr}", red=True)
+        terminalreporter.write_line(
+            f"SKIPPED IS FAILED: {report.nodeid}: {report.longrepr}", red=True
+        )
 
 
 @pytest.hookimpl(trylast=True)
