@@ -188,7 +188,6 @@ async def running_stack(
         )
         on_plan(made)
         forget_rules(layout.folder / "prometheus")
-        layout.traffic_control.unlink(
             missing_ok=True
         )  # faults of an earlier stack are not this one's
         stack = Stack(made, layout, leftovers, on_change)
