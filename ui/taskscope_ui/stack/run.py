@@ -188,8 +188,6 @@ async def running_stack(
         )
         on_plan(made)
         forget_rules(layout.folder / "prometheus")
-            missing_ok=True
-        )  # faults of an earlier stack are not this one's
         stack = Stack(made, layout, leftovers, on_change)
         stack.record()
         async with anyio.create_task_group() as tasks:
