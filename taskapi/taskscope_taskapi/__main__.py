@@ -24,7 +24,7 @@ _BAD_INPUT: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT and gives 0; 2 for wrong settings or a port in use."""
+    """Serves until SIGTERM or SIGINT and gives 0; 2 for wrong settings, a port in use or no database."""
     given = _arguments().parse_args(arguments)
     try:
         from taskscope_taskapi.app import create_app
@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listener = _listener(given.host, given.port)
         app = create_app(settings)
     except TaskscopeError as error:
-        for sentence in str(error).splitlines():
-            print(f"taskapi: {sentence}", file=sys.stderr)  # noqa: T201 # a terminal program
+        _complain(str(error))
         return _BAD_INPUT
     return _serve(app, settings, listener, given.http)
 
@@ -52,6 +51,7 @@ def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: st
                 "h11" if parser == "h11" else "httptools" if parser == "httptools" else "auto",
                 header_s=settings.header_s,
                 header_bytes=settings.header_bytes,
+                connections=settings.concurrency,
             ),
             ws="none",
             lifespan="on",
@@ -59,7 +59,6 @@ def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: st
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=settings.concurrency,
             h11_max_incomplete_event_size=settings.header_bytes,
             timeout_graceful_shutdown=settings.shutdown_s,
         )
@@ -67,8 +66,19 @@ def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: st
     for wish in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down; it was a wish, and the end is no failure.
         signal.signal(wish, lambda *_: None)
-    server.run(sockets=[listener])
-    return 0 if server.started else 1
+    try:
+        server.run(sockets=[listener])
+    except (
+        SystemExit
+    ):  # uvicorn's word for an app that did not start; the reason is in the log, too
+        _complain(getattr(app.state, "refusal", "the service did not start; read its log"))
+        return _BAD_INPUT
+    return 0
+
+
+def _complain(text: str) -> None:
+    for sentence in text.splitlines():
+        print(f"taskapi: {sentence}", file=sys.stderr)  # noqa: T201 # a terminal program
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 import taskscope
 from taskscope_taskapi import catalogue
-from taskscope_taskapi.database import Database
+from taskscope_taskapi.database import Database, DatabaseUnavailable
 from taskscope_taskapi.handlers import answer_problems
 from taskscope_taskapi.limits import Limiter
 from taskscope_taskapi.open_tasks import keep_counting
@@ -112,7 +112,14 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    await service.database.create_schema()
+    try:
+        await service.database.create_schema()
+    except DatabaseUnavailable as error:
+        app.state.refusal = (
+            f"TASKAPI_DATABASE_URL: {service.database.place} does not answer ({error}); "
+            "start the database, or correct the address"
+        )
+        raise
     counting = asyncio.create_task(
         keep_counting(
             service.database,

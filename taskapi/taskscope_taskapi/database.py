@@ -9,6 +9,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
+from asyncpg.exceptions import (  # type: ignore[import-untyped] # asyncpg ships no types
+    InterfaceError as AsyncpgInterfaceError,
+)
+from asyncpg.exceptions import PostgresError
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -63,6 +67,12 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without user or password: for people, never for answers."""
+        url = self.engine.url
+        return url.database or "" if self.is_sqlite else f"{url.host}:{url.port or 5432}"
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
@@ -122,7 +132,8 @@ def _translated() -> Iterator[None]:
         yield
     except _OUR_OWN_FAULT:
         raise
-    except (PoolTimeout, DBAPIError, OSError) as error:
+    except (PoolTimeout, DBAPIError, OSError, AsyncpgInterfaceError, PostgresError) as error:
+        # asyncpg's own come from connecting: a wrong password, too many connections.
         raise DatabaseUnavailable(type(error).__name__) from error
 
 

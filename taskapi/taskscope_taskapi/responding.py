@@ -18,10 +18,13 @@ from taskscope_taskapi.addresses import is_https
 from taskscope_taskapi.envelope import failure, named_request
 from taskscope_taskapi.settings import Network
 
-__all__ = ["RATE_LIMIT_STATE", "Bugs", "Cors", "SafeHeaders"]
+__all__ = ["CROWDED_STATE", "RATE_LIMIT_STATE", "Bugs", "Cors", "SafeHeaders"]
 
 RATE_LIMIT_STATE: Final = "rate_limit_headers"
 """Key of the request's state under which the limit leaves what the client is told."""
+
+CROWDED_STATE: Final = "crowded"
+"""Key of the request's state that the server sets when it holds more connections than it should."""
 
 _SAFE: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
@@ -63,7 +66,17 @@ class SafeHeaders:
                         headers.setdefault("Strict-Transport-Security", _HSTS)
                 await send(message)
 
-            await self.app(scope, receive, send_safely)
+            await (_busy if state.get(CROWDED_STATE) else self.app)(scope, receive, send_safely)
+
+
+async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = failure(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The service is busy; try again.",
+        code="overloaded",
+        headers={"Retry-After": "1", "Connection": "close"},
+    )
+    await answer(scope, receive, send)
 
 
 class Cors(CORSMiddleware):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
@@ -82,6 +82,7 @@ def running(request: Request) -> Service:
 
 Running = Annotated[Service, Depends(running)]
 
+_MOST_FIELDS: Final = 64
 _bearer = HTTPBearer(auto_error=False, description="An access token.")
 
 
@@ -123,6 +124,9 @@ class _StrictRequest(Request):
             found: object = from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise json.JSONDecodeError(str(error), "", 0) from error
+        if isinstance(found, dict) and len(found) > _MOST_FIELDS:
+            # Each unknown field would become an error of its own: 50,000 of them took 0.35 s.
+            raise json.JSONDecodeError("too many fields", "", 0)
         return found
 
 

@@ -1,4 +1,4 @@
-"""uvicorn's protocols with a deadline: a connection whose request does not come is hung up.
+"""uvicorn's protocols with a deadline and a bound: who sends a request too slowly, or too long a head, is hung up.
 
 uvicorn's own timer begins anew with each byte, so a client that drips would hold its connection for ever.
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, Final, Literal, Protocol, cast
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from taskscope_taskapi.envelope import failure
+from taskscope_taskapi.responding import CROWDED_STATE
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from uvicorn import Config
 
 __all__ = ["Parser", "head_bytes", "protocol_class"]
 
@@ -34,6 +40,10 @@ class _Uvicorn(Protocol):
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     cycle: _Cycle | None
+    config: Config
+    app: ASGIApp
+    connections: Sized
+    tasks: Sized
 
 
 def head_bytes(tail: bytes, data: bytes) -> tuple[int, bool]:
@@ -45,17 +55,18 @@ def head_bytes(tail: bytes, data: bytes) -> tuple[int, bool]:
     return (len(data), False) if end is None else (end.end() - len(tail), True)
 
 
-def protocol_class(parser: Parser, *, header_s: float, header_bytes: int) -> type[asyncio.Protocol]:
+def protocol_class(
+    parser: Parser, *, header_s: float, header_bytes: int, connections: int
+) -> type[asyncio.Protocol]:
     """The class that uvicorn is to make for each connection.
 
     header_s: from a connection's or request's first moment to the end of its head. header_bytes: of a head.
+    connections: with so many open, a request is answered with 503 by the app itself, so that it is counted;
+    uvicorn's own `limit_concurrency` answers before anything has seen the request.
     """
     base = _base(parser)
-    return type(
-        f"Deadlined{base.__name__}",
-        (_Deadlined, base),
-        {"header_s": header_s, "most": header_bytes},
-    )
+    bounds = {"header_s": header_s, "most_head": header_bytes, "most_open": connections}
+    return type(f"Deadlined{base.__name__}", (_Deadlined, base), bounds)
 
 
 def _base(parser: Parser) -> type[asyncio.Protocol]:
@@ -76,7 +87,8 @@ class _Deadlined:
     """Stands before one of uvicorn's protocol classes in the order of resolution."""
 
     header_s: float
-    most: int
+    most_head: int
+    most_open: int
 
     _timer: asyncio.TimerHandle | None = None
     _head: int = 0
@@ -94,9 +106,12 @@ class _Deadlined:
             length, whole = head_bytes(self._tail, data)
             self._head += length
             self._tail = b"" if whole else (self._tail + data)[-_TAIL:]
-            if self._head > self.most:
-                self._refuse(431, f"The headers are longer than {self.most} bytes.")
+            if self._head > self.most_head:
+                self._refuse(431, f"The headers are longer than {self.most_head} bytes.")
                 return
+        own = cast("_Uvicorn", self)
+        is_crowded = max(len(own.connections), len(own.tasks)) > self.most_open
+        own.app = _crowded(own.config.loaded_app) if is_crowded else own.config.loaded_app
         _above(self).data_received(data)
         if not self._is_waiting():
             self._head, self._tail = 0, b""
@@ -151,3 +166,11 @@ class _Deadlined:
 
 def _above(deadlined: _Deadlined) -> Any:
     return super(_Deadlined, deadlined)
+
+
+def _crowded(app: ASGIApp) -> ASGIApp:
+    async def crowded(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})[CROWDED_STATE] = True
+        await app(scope, receive, send)
+
+    return crowded
