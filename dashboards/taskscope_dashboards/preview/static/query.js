@@ -1,6 +1,7 @@
 /** Asks this page's server, which asks Prometheus and Elasticsearch; turns answers into series. */
 
 export const SCRAPE_S = 10;
+const EXEMPLARS = 40;
 
 async function ask(path, parameters) {
   const answer = await fetch(`${path}?${new URLSearchParams(parameters)}`);
@@ -54,9 +55,16 @@ export async function exemplarsOf(panel, view) {
   const answers = await Promise.all(targets.map((target) => ask('/api/prometheus/query_exemplars', {
     query: interpolate(target.expr, view), start: view.startS, end: view.endS,
   }).catch(() => ({ data: [] }))));
-  return answers.flatMap(({ data }) => data.flatMap((one) => one.exemplars)).map((one) => ({
+  const found = answers.flatMap(({ data }) => data.flatMap((one) => one.exemplars)).map((one) => ({
     at: one.timestamp * 1000, value: number(one.value), trace: one.labels.trace_id ?? '',
   })).filter((one) => /^[0-9a-f]{32}$/.test(one.trace));
+  // One a column is enough to click on: the slowest, which is the one to look into.
+  const slowest = new Map();
+  for (const one of found) {
+    const column = Math.floor(((one.at / 1000 - view.startS) / view.rangeS) * EXEMPLARS);
+    if (!slowest.has(column) || slowest.get(column).value < one.value) slowest.set(column, one);
+  }
+  return [...slowest.values()];
 }
 
 /** Events to mark on every graph: {at, title, colour}. */
