@@ -88,7 +88,7 @@ async def test_nobody_reads_without_a_password(stack: Stack) -> None:
 async def test_the_shipper_may_add_and_neither_read_nor_delete(stack: Stack) -> None:
     with own(stack, SHIPPER_USER) as shipper:
         assert shipper.get("/logs-taskapi-local/_search").status_code == 403
-        assert shipper.delete("/_data_stream/logs-taskapi-local").status_code in {403, 404}
+        assert shipper.delete("/logs-taskapi-local").status_code == 403
         assert shipper.get("/_cluster/settings").status_code == 403
 
 
@@ -118,13 +118,6 @@ async def test_an_account_that_cannot_be_made_is_said_in_a_sentence(stack: Stack
         pytest.raises(EngineError, match="was answered 403; check ELASTICSEARCH_USERNAME"),
     ):
         grant(reader, account)
-
-
-@pytest.mark.engine
-@pytest.mark.stack
-async def test_elasticsearch_takes_less_than_forty_seconds(stack: Stack) -> None:
-    names = ("elasticsearch", "logs-setup", "shipper")
-    assert sum(stack.status(name).took_s for name in names) < 40
 
 
 def test_passwords_that_lack_are_named() -> None:
