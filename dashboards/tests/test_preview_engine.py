@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from taskscope.catalogue import Catalogue
 from taskscope.testing.engines import chromium, free_port, running
@@ -46,11 +46,14 @@ class Past:
 
 
 @contextmanager
-def past(catalogue: Catalogue, folder: Path, routes: Requests = ROUTES) -> Iterator[Past]:
-    """A Prometheus with the catalogue's history."""
+def past(
+    catalogue: Catalogue, folder: Path, routes: Requests = ROUTES, more: str = ""
+) -> Iterator[Past]:
+    """A Prometheus with the catalogue's history. more: further OpenMetrics, with `{end}` for its last second."""
     end_s = int(time.time()) // STEP_S * STEP_S
     source = folder / "history.om"
-    source.write_text(openmetrics(catalogue, end_s=end_s, routes=routes))
+    usual = openmetrics(catalogue, end_s=end_s, routes=routes)
+    source.write_text(usual.replace("# EOF", more.replace("{end}", str(end_s)) + "# EOF"))
     config = folder / "prometheus.yml"
     config.write_text("global: {scrape_interval: 10s}\n")
     made = promtool("tsdb", "create-blocks-from", "openmetrics", "-q", source, folder / "data")
@@ -78,32 +81,35 @@ def previewed(past: Past, logs: Logs | None = None) -> Iterator[str]:
     thread.join(5)
 
 
-@contextmanager
-def opened(
-    past: Past, address: str, slug: str, choice: str = ""
-) -> Iterator[tuple[Page, list[str]]]:
-    """A browser's page that has drawn a board's hour, and all that the browser complained of."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     binary = chromium.find()
     if binary is None:
         pytest.skip(f"chromium is not installed; {chromium.REMEDY}")
+    with sync_playwright() as play:
+        made = play.chromium.launch(executable_path=str(binary), args=list(chromium.flags()))
+        yield made
+        made.close()
+
+
+@contextmanager
+def opened(
+    browser: Browser, past: Past, address: str, slug: str, choice: str = ""
+) -> Iterator[tuple[Page, list[str]]]:
+    """A page that has drawn a board's hour, and all that the browser complained of or asked elsewhere."""
     said: list[str] = []
     end_ms = past.end_s * 1000
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(binary), args=list(chromium.flags()))
-        page = browser.new_page(viewport={"width": 1500, "height": 1000})
-        page.on("console", lambda line: said.append(line.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-        page.on(
-            "request",
-            lambda asked: (
-                said.append(asked.url) if not asked.url.startswith((address, "data:,")) else None
-            ),
-        )
-        page.goto(f"{address}/d/taskapi-{slug}?from={end_ms - 3_600_000}&to={end_ms}{choice}")
-        page.wait_for_selector("html[data-ready]", timeout=30_000)
-        yield page, said
-        browser.close()
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.on("console", lambda line: said.append(line.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+    page.on(
+        "request", lambda asked: asked.url.startswith((address, "data:,")) or said.append(asked.url)
+    )
+    page.goto(f"{address}/d/taskapi-{slug}?from={end_ms - 3_600_000}&to={end_ms}{choice}")
+    page.wait_for_selector("html[data-ready]", timeout=30_000)
+    yield page, said
+    page.close()
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +141,9 @@ def test_a_panel_of_errors_shows_zero_where_there_were_none(service_past: Past) 
 
 @pytest.mark.parametrize("slug", ["oncall", "requests"])
 def test_the_page_draws_every_panel_with_data(
-    page_address: str, service_past: Past, slug: str
+    browser: Browser, page_address: str, service_past: Past, slug: str
 ) -> None:
-    with opened(service_past, page_address, slug) as (page, said):
+    with opened(browser, service_past, page_address, slug) as (page, said):
         report = page.evaluate("window.report")
         empty = page.locator("[data-nodata], [data-error]").count()
         page_title = page.title()
@@ -149,10 +155,12 @@ def test_the_page_draws_every_panel_with_data(
     assert empty == 0
 
 
-def test_choosing_a_route_narrows_every_panel_to_it(page_address: str, service_past: Past) -> None:
+def test_choosing_a_route_narrows_every_panel_to_it(
+    browser: Browser, page_address: str, service_past: Past
+) -> None:
     route = "/api/v1/tasks/{task_id}"
     choice = f"&var-route={urllib.parse.quote(route, safe='')}"
-    with opened(service_past, page_address, "requests", choice) as (page, said):
+    with opened(browser, service_past, page_address, "requests", choice) as (page, said):
         drawn = page.locator(".legend td:first-child", has_text="/api/").all_inner_texts()
         chosen = page.locator("#var-route").input_value()
 
@@ -161,8 +169,10 @@ def test_choosing_a_route_narrows_every_panel_to_it(page_address: str, service_p
     assert set(drawn) == {route}
 
 
-def test_a_link_in_a_table_opens_that_route(page_address: str, service_past: Past) -> None:
-    with opened(service_past, page_address, "oncall") as (page, said):
+def test_a_link_in_a_table_opens_that_route(
+    browser: Browser, page_address: str, service_past: Past
+) -> None:
+    with opened(browser, service_past, page_address, "oncall") as (page, said):
         page.get_by_role("link", name="/api/v1/tasks/statistics").first.click()
         page.wait_for_selector("html[data-ready] #var-route", timeout=30_000)
         chosen = page.locator("#var-route").input_value()
@@ -171,12 +181,12 @@ def test_a_link_in_a_table_opens_that_route(page_address: str, service_past: Pas
     assert chosen == "/api/v1/tasks/statistics"
 
 
-def test_a_hostile_label_value_is_shown_as_text(tmp_path: Path) -> None:
+def test_a_hostile_label_value_is_shown_as_text(browser: Browser, tmp_path: Path) -> None:
     hostile = '<img src=x onerror=alert(1)>"\\} or up{'
     with (
         past(CATALOGUE, tmp_path, routes=(("GET", hostile, "200", "ok"),)) as made,
         previewed(made) as address,
-        opened(made, address, "requests", f"&var-route={urllib.parse.quote(hostile)}") as (
+        opened(browser, made, address, "requests", f"&var-route={urllib.parse.quote(hostile)}") as (
             page,
             said,
         ),
@@ -189,11 +199,39 @@ def test_a_hostile_label_value_is_shown_as_text(tmp_path: Path) -> None:
     assert [one["title"] for one in report if one["error"] or one["noData"]] == []
 
 
-def test_a_prometheus_that_is_gone_is_told_in_every_panel(service_past: Past) -> None:
+def test_a_prometheus_that_is_gone_is_told_in_every_panel(
+    browser: Browser, service_past: Past
+) -> None:
     gone = Past(f"http://127.0.0.1:{free_port()}", service_past.end_s)
-    with previewed(gone) as address, opened(gone, address, "oncall") as (page, _):
+    with previewed(gone) as address, opened(browser, gone, address, "oncall") as (page, _):
         report = page.evaluate("window.report")
         told = page.locator("[data-error]").first.inner_text()
 
     assert all("does not answer" in one["error"] for one in report if one["type"] != "logs")
     assert "is it running?" in told
+
+
+def test_a_firing_alert_is_shown_with_its_age_and_a_pending_one_is_not(tmp_path: Path) -> None:
+    more = ""
+    for name, state in (("ApiErrorBudgetBurn", "firing"), ("TargetDown", "pending")):
+        labels = f'alertname="{name}",service="taskapi",severity="page"'
+        more += f'# TYPE ALERTS gauge\nALERTS{{{labels},alertstate="{state}"}} 1 {{end}}\n'
+        more += f"# TYPE ALERTS_FOR_STATE gauge\nALERTS_FOR_STATE{{{labels}}} 1700000000 {{end}}\n"
+    oncall, _ = boards(CATALOGUE)
+    (panel,) = (p for p in oncall.panels if p.title == "Firing alerts")
+
+    with past(CATALOGUE, tmp_path, more=more) as made:
+        rows = made.ask(panel.queries[0].expr)
+
+    assert [(row["metric"]["alertname"], row["value"][1]) for row in rows] == [
+        ("ApiErrorBudgetBurn", "1700000000000")
+    ]
+
+
+def test_where_nothing_fires_one_row_says_so(service_past: Past) -> None:
+    oncall, _ = boards(CATALOGUE)
+    (panel,) = (p for p in oncall.panels if p.title == "Firing alerts")
+
+    assert [row["metric"] for row in service_past.ask(panel.queries[0].expr)] == [
+        {"alertname": "none"}
+    ]

@@ -7,8 +7,8 @@ const COLOURS = {
   red: '#f2495c', 'dark-red': '#c4162a', blue: '#5794f2', purple: '#b877d9', text: '#d8d9da',
 };
 const PALETTE = [
-  '#7eb26d', '#eab839', '#6ed0e0', '#ef843c', '#e24d42', '#5794f2', '#ba43a9', '#8f7ec0', '#96d98d', '#cca300',
-  '#44a8b3', '#c15c17', '#b877d9', '#8ab8ff', '#ffa6b0', '#56a64b', '#e0b400', '#ff9830', '#fade2a', '#ca95e5',
+  '#7eb26d', '#eab839', '#6ed0e0', '#ef843c', '#b877d9', '#5794f2', '#ba43a9', '#8f7ec0', '#96d98d', '#cca300',
+  '#44a8b3', '#c15c17', '#e24d42', '#8ab8ff', '#ffa6b0', '#56a64b', '#e0b400', '#ff9830', '#fade2a', '#ca95e5',
 ];
 
 export const colour = (name) => COLOURS[name] ?? name;
@@ -76,13 +76,13 @@ export function clock(milliseconds, { date = false, second = false } = {}) {
   return new Date(milliseconds).toLocaleString('en-GB', options);
 }
 
-/** Round bounds of an axis and its ticks. binary: steps of 1024. */
+/** Round bounds of an axis and its ticks. binary: steps are powers of two, so that KiB and MiB are round. */
 export function ticks(low, high, count, binary) {
-  const span = high - low || Math.abs(high) || 1;
-  const rough = span / Math.max(1, count);
-  const base = binary ? 1024 ** Math.max(0, Math.floor(Math.log(rough) / Math.log(1024))) : 1;
-  const unit = base * 10 ** Math.floor(Math.log10(rough / base));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * unit).find((size) => size >= rough * 0.999);
+  const rough = (high - low || Math.abs(high) || 1) / Math.max(1, count);
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = binary && rough > 1
+    ? 2 ** Math.ceil(Math.log2(rough))
+    : [1, 2, 2.5, 5, 10].map((factor) => factor * unit).find((size) => size >= rough * 0.999);
   const first = Math.floor(low / step + 1e-9) * step;
   const out = [];
   for (let at = first; at < high + step * 0.999; at += step) out.push(Number(at.toPrecision(12)));
