@@ -9,6 +9,8 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taskscope_taskapi.envelope import failure
+
 __all__ = ["BodyGuard"]
 
 _CLOSE: Final = {"Connection": "close"}
@@ -30,6 +32,11 @@ class BodyGuard:
         """Passes the request on with a guarded `receive`."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            # Two ends for one body: a proxy may believe the other one, and the rest is a smuggled request.
+            message = "A body has either a length or chunks."
+            await failure(HTTPStatus.BAD_REQUEST, message, headers=_CLOSE)(scope, receive, send)
             return
         guard = _Receiver(receive, most_bytes=self._most_bytes, deadline_s=self._deadline_s)
         guard.announced = _announced(scope)
