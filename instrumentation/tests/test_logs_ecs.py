@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -55,6 +55,7 @@ _VALUES = st.recursive(
 _KEYS = st.text(st.characters(), max_size=20) | st.sampled_from(sorted(FIELDS))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_KEYS, _VALUES, max_size=12))
 def test_any_event_is_exactly_one_line_that_parses_back(event: dict[str, object]) -> None:
     line = ENCODER.line(event, level="info", logger="app")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskscope.logs.text import cut, cut_middle, visible
@@ -12,6 +12,7 @@ from taskscope.logs.text import cut, cut_middle, visible
 _ANY = st.text(st.characters(), max_size=200)  # half surrogate pairs included
 
 
+@settings(deadline=None)
 @given(_ANY)
 def test_nothing_that_controls_is_left(text: str) -> None:
     found = visible(text)
@@ -27,6 +28,7 @@ def test_a_stack_trace_keeps_its_lines() -> None:
     assert visible("a\n\tb\r\x9b", lines=True) == "a\n\tb\\r\\x9b"
 
 
+@settings(deadline=None)
 @given(_ANY, st.integers(min_value=0, max_value=64))
 def test_a_cut_text_is_a_beginning_within_the_limit(text: str, limit: int) -> None:
     safe = visible(text)

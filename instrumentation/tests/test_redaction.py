@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskscope.redaction import REDACTED, Limits, Walk, is_secret_key, redact, redact_text
@@ -116,6 +116,7 @@ def test_addresses_stay_unless_they_are_asked_to_go() -> None:
     assert redact_text(text, emails=True) == f"mail {REDACTED}"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     once = redact_text(text)
@@ -132,6 +133,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_JSON, _KEYS, st.sampled_from(["dict", "list", "pair", "text", "bytes", "object"]))
 def test_a_secret_under_its_name_never_gets_through(around: object, key: str, form: str) -> None:
     holder: object = {
@@ -145,6 +147,7 @@ def test_a_secret_under_its_name_never_gets_through(around: object, key: str, fo
     assert NEEDLE not in json.dumps(redact({"around": around, "holder": holder}))
 
 
+@settings(deadline=None)
 @given(_JSON)
 def test_any_value_becomes_plain_json(value: object) -> None:
     json.dumps(redact(value), allow_nan=False)

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["Cause", "Trouble", "connect", "hushed", "translated"]
 
 _OVERLOADED: Final = frozenset({408, 425, 429, 502, 503, 504})
-_OWN_LOGGERS: Final = ("elastic_transport", "elasticsearch", "urllib3")
+_OWN_LOGGERS: Final = (
+    "elastic_transport.node",
+    "elastic_transport.node_pool",
+    "elastic_transport.transport",
+    "elasticsearch",
+    "urllib3.connection",
+    "urllib3.connectionpool",
+    "urllib3.util.retry",
+)
 
 
 class Cause(Enum):
@@ -132,12 +140,18 @@ def _reason(body: object) -> str:
 @contextmanager
 def hushed() -> Iterator[None]:
     """Within it, the client's own loggers are silent: the shipper says once what they would say at each try."""
+    # A filter of its own, so that two shippers in one process may end in any order.
+    silence = _Silence()
     loggers = [logging.getLogger(name) for name in _OWN_LOGGERS]
-    before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
+        logger.addFilter(silence)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.removeFilter(silence)
+
+
+class _Silence(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 # the signature is given
+        return False

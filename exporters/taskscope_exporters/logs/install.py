@@ -37,20 +37,23 @@ def _sentence(what: str, name: str, known: str | None) -> str:
 
 
 def _component_digest(client: Elasticsearch, name: str) -> str | None:
-    # With a pattern the server answers an empty list instead of 404.
-    found = client.cluster.get_component_template(name=f"{name}*").body["component_templates"]
-    for item in found:
-        if item["name"] == name:
-            return _digest(item["component_template"])
-    return None
+    from elasticsearch import NotFoundError
+
+    try:
+        (found,) = client.cluster.get_component_template(name=name).body["component_templates"]
+    except NotFoundError:
+        return None
+    return _digest(found["component_template"])
 
 
 def _index_digest(client: Elasticsearch, name: str) -> str | None:
-    found = client.indices.get_index_template(name=f"{name}*").body["index_templates"]
-    for item in found:
-        if item["name"] == name:
-            return _digest(item["index_template"])
-    return None
+    from elasticsearch import NotFoundError
+
+    try:
+        (found,) = client.indices.get_index_template(name=name).body["index_templates"]
+    except NotFoundError:
+        return None
+    return _digest(found["index_template"])
 
 
 def _digest(body: Mapping[str, object]) -> str:
