@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from taskscope_ui.measures import ERRORS, LATENCY, MEASURES, POOL, TRAFFIC, Measure
@@ -35,14 +36,19 @@ _LIMIT_NEAR: Final = 3.0
 def shares(table: pd.DataFrame, limits: Mapping[str, float]) -> pd.DataFrame:
     """The table with each value as a share of its measure's limit, and the measure's title beside it."""
     titles = {measure.key: measure.title for measure in MEASURES}
-    kept = table[table["measure"].map(lambda key: bool(limits.get(key)))].copy()
+    kept = table[table["measure"].isin([key for key, limit in limits.items() if limit])].copy()
     kept["share"] = kept["value"] / kept["measure"].map(limits).astype("float64")
     kept["title"] = kept["measure"].map(titles)
     return kept
 
 
-def against_limits(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
-    """Every measure as a share of its limit over time, under one line at 100 %."""
+def against_limits(
+    table: pd.DataFrame, *, start: float, end: float
+) -> alt.LayerChart | alt.FacetChart:
+    """Every measure as a share of its limit over time, under one line at 100 %.
+
+    start, end: what the time axis spans, in seconds since 1970, whatever there is of it.
+    """
     import altair as alt
 
     order = [m.title for m in MEASURES]
@@ -51,7 +57,7 @@ def against_limits(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
         alt.Chart(table)
         .mark_line(strokeWidth=2, clip=True)
         .encode(
-            x=_time_axis(),
+            x=_time_axis(start, end),
             y=alt.Y(
                 "share:Q",
                 title=None,
@@ -76,7 +82,7 @@ def against_limits(table: pd.DataFrame) -> alt.LayerChart | alt.FacetChart:
 
 
 def one_measure(
-    table: pd.DataFrame, measure: Measure, limit: float | None
+    table: pd.DataFrame, measure: Measure, limit: float | None, *, start: float, end: float
 ) -> alt.LayerChart | alt.FacetChart:
     """One measure in its own unit, with its limit where that is near enough to be seen."""
     import altair as alt
@@ -87,7 +93,7 @@ def one_measure(
     top = max(highest * 1.1, limit * 1.05 if near and limit is not None else 0.0) or limit or 1.0
     axis = alt.Axis(labelExpr=_AXES[measure.key], tickCount=4)
     base = alt.Chart(table).encode(
-        x=_time_axis(),
+        x=_time_axis(start, end),
         y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, top]), axis=axis),
         tooltip=[
             alt.Tooltip("time:T", title="Time", format="%d %b %H:%M"),
@@ -104,10 +110,31 @@ def one_measure(
     return alt.layer(*layers).properties(height=150)
 
 
-def _time_axis() -> alt.X:
+def _time_axis(start: float, end: float) -> alt.X:
     import altair as alt
 
-    return alt.X("time:T", title=None, axis=alt.Axis(format="%H:%M", tickCount=6, labelFlush=True))
+    return alt.X(
+        "time:T",
+        title=None,
+        axis=alt.Axis(format="%H:%M", tickCount=6, labelFlush=True),
+        scale=alt.Scale(domain=[_moment(start), _moment(end)]),
+    )
+
+
+def _moment(time: float) -> alt.DateTime:
+    import altair as alt
+
+    # A bare number would be read as a year.
+    utc = datetime.fromtimestamp(time, UTC)
+    return alt.DateTime(
+        year=utc.year,
+        month=utc.month,
+        date=utc.day,
+        hours=utc.hour,
+        minutes=utc.minute,
+        seconds=utc.second,
+        utc=True,
+    )
 
 
 def _limit_line(at: float, word: str) -> list[alt.Chart]:

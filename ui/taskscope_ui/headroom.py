@@ -64,8 +64,8 @@ class Verdict:
 
 
 def share(used: float) -> str:
-    """A share of a limit in whole percent; `under 1 %` where it is not nothing."""
-    return "under 1 %" if 0 < used < 0.01 else percent(round(used, 2))
+    """A share of a limit in whole percent; `less than 1 %` where it is not nothing."""
+    return "less than 1 %" if 0 < used < 0.01 else percent(round(used, 2))
 
 
 def level_of(used: float | None) -> Level:

@@ -43,8 +43,10 @@ class Now:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The lines of each measure by its key, a point each `step_s` seconds."""
+    """The lines of each measure by its key from `start` to `end`, a point each `step_s` seconds."""
 
+    start: float
+    end: float
     lines: Mapping[str, tuple[Line, ...]]
     step_s: float
 
@@ -86,7 +88,7 @@ def history(
         )
         for measure in MEASURES
     }
-    return History(lines=lines, step_s=step_s)
+    return History(start=end - span_s, end=end, lines=lines, step_s=step_s)
 
 
 def _last_seen(prometheus: Prometheus, catalogue: Catalogue, clock: float) -> float | None:

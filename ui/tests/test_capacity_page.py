@@ -112,8 +112,9 @@ def test_an_address_that_names_no_hours_is_not_believed(
 
 @pytest.mark.engine
 def test_data_that_ended_hours_ago_is_not_sold_as_now(opened: Any, stopped: Any) -> None:
-    page = opened(stopped.url)
+    page = opened(stopped.url, range="1h")
     assert "Data until" in page.warning[0].value
+    assert not page.exception
     assert not page.success
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from taskscope.testing.engines import free_port
+from taskscope_taskapi.catalogue import CATALOGUE
+from taskscope_ui import artefacts
 from taskscope_ui.cli import main
 
 SHOP = """
@@ -161,6 +163,19 @@ def test_check_exits_1_and_names_each_disagreement(tmp_path: Path) -> None:
         1,
         ["alerts/generated/alertmanager.yml", "alerts/runbooks/Mine.md"],
     )
+
+
+def test_a_misspelt_metric_in_a_board_fails_the_build_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = "dashboards/generated/taskapi-oncall.json"
+    rendered = artefacts.collect(CATALOGUE)
+    planted = rendered[board].replace("taskapi_tasks_created_total", "taskapi_tasks_creatd_total")
+    monkeypatch.setattr(artefacts, "collect", lambda _: {**rendered, board: planted})
+    with pytest.raises(SystemExit) as ended:
+        main(["build", "--into", str(tmp_path)])
+    assert "metric taskapi_tasks_creatd_total is not in the catalogue" in capsys.readouterr().out
+    assert (ended.value.code, list(tmp_path.iterdir())) == (1, [])
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

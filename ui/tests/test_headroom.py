@@ -82,7 +82,7 @@ def test_no_running_instance_leaves_the_load_without_a_share() -> None:
 
 
 def test_a_trace_of_load_is_not_called_nothing() -> None:
-    assert reading(TRAFFIC, 1.0, 1000.0).against == "under 1 % of the limit, 1,000/s"
+    assert reading(TRAFFIC, 1.0, 1000.0).against == "less than 1 % of the limit, 1,000/s"
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1e9)), min_size=4, max_size=4))

@@ -139,7 +139,7 @@ def last_hours(prometheus: Prometheus, catalogue: Catalogue, found: Now) -> None
     bounds = {r.measure.key: r.limit for r in found.readings if r.limit}
     st.caption("Share of each limit in use, with the limits of now")
     st.altair_chart(
-        against_limits(shares(table, bounds)),
+        against_limits(shares(table, bounds), start=past.start, end=past.end),
         width="stretch",
         alt="Each measure as a share of its limit over the chosen hours",
     )
@@ -150,7 +150,13 @@ def last_hours(prometheus: Prometheus, catalogue: Catalogue, found: Now) -> None
             suffix = f", limit {measure.shown(limit)}" if limit else ""
             st.caption(plain(f"{measure.title}{suffix}"))
             st.altair_chart(
-                one_measure(table[table["measure"] == measure.key], measure, limit),
+                one_measure(
+                    table[table["measure"] == measure.key],
+                    measure,
+                    limit,
+                    start=past.start,
+                    end=past.end,
+                ),
                 width="stretch",
                 alt=f"{measure.title} over the chosen hours",
             )
