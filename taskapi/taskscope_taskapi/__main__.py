@@ -27,11 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT and gives 0; 2 for wrong settings, a port in use or no database."""
     given = _arguments().parse_args(arguments)
     try:
-        from taskscope_taskapi.app import create_app
         from taskscope_taskapi.settings import Settings
 
         settings = Settings.from_environ(os.environ)
         listener = _listener(given.host, given.port)
+        from taskscope_taskapi.app import (
+            create_app,  # a second of imports, after the quick refusals
+        )
+
         app = create_app(settings)
     except TaskscopeError as error:
         _complain(str(error))
