@@ -65,6 +65,25 @@ def test_what_was_acknowledged_is_not_read_again_by_another(spool: Spool) -> Non
     assert raws(batch(SpoolReader(spool.folder))) == [b'{"n":2}\n']
 
 
+def test_a_writer_that_never_rests_keeps_no_other_waiting(folder: Path) -> None:
+    writers = [
+        Spool(folder, max_bytes=1 << 26, segment_bytes=1 << 16, sync_s=None) for _ in range(3)
+    ]
+    reader = SpoolReader(folder)
+    served = set()
+    for _ in range(3):
+        for writer in writers:
+            writer.write(b'{"n":1}\n')
+        found = batch(reader)
+        assert found is not None
+        reader.acknowledge(found)
+        served.add(found.segment)
+    written = {writer.segment for writer in writers}
+    for writer in writers:
+        writer.close()
+    assert served == written
+
+
 def test_a_line_that_is_being_written_is_not_read(spool: Spool) -> None:
     spool.write(b'{"n":1}\n')
     with (spool.folder / spool.segment).open("ab") as file:

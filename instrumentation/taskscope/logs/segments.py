@@ -72,25 +72,35 @@ class SpoolReader:
         self.torn = 0
         self.set_aside: list[str] = []
         self._offsets: dict[str, int] = {}
+        self._served = ""
 
     def batch(self, *, max_lines: int, max_bytes: int) -> Batch | None:
-        """The oldest lines not acknowledged, or None when there are none. Removes segments that are done.
+        """The oldest lines of one writer that are not acknowledged, or None when there are none at all.
 
+        Writers take turns, so that one which never rests keeps no other waiting. Removes segments that are done.
         Raises OSError if the folder cannot be read.
         """
         self._tidy()
-        for name in _names(self.folder):
+        for name in self._in_turn():
             fd = self._open(name)
             if fd is None:
                 continue
             try:
                 found = self._read(fd, name, max_lines=max_lines, max_bytes=max_bytes)
                 if found is not None:
+                    self._served = _writer(name)
                     return found
                 self._finish(fd, name)
             finally:
                 os.close(fd)
         return None
+
+    def _in_turn(self) -> list[str]:
+        """The segments of each writer oldest first, beginning with the writer after the one served last."""
+        return sorted(
+            _names(self.folder),
+            key=lambda name: (_writer(name) <= self._served, _writer(name), name),
+        )
 
     def acknowledge(self, batch: Batch) -> None:
         """The batch is done: after this, also in another process or after a crash, reading goes on behind it."""
@@ -217,6 +227,11 @@ def _names(folder: Path) -> Iterator[str]:
         yield from sorted(path.name for path in folder.iterdir() if SEGMENT_NAME.match(path.name))
     except FileNotFoundError:
         return
+
+
+def _writer(name: str) -> str:
+    """The run's id in a segment's name: all segments of one writer share it, and no other's."""
+    return name.split("-")[1]
 
 
 def _open_segment(folder: Path, name: str) -> int:
