@@ -105,6 +105,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     [
         ("import nowhere_at_all", "no module nowhere_at_all; install it"),
         ("x = 1 / 0", "does not import: ZeroDivisionError: division by zero; mend it"),
+        ("raise SystemExit(0)", "does not import: SystemExit: 0; mend it"),
         ("def f(:", "does not import: SyntaxError"),
         ("CATALOGUE = 'no'", "has no Catalogue named CATALOGUE; write CATALOGUE ="),
         (

@@ -137,7 +137,7 @@ class Catalogue:
                 f"{module_name}: no module {error.name}; install it, "
                 f"or run where `python -c 'import {module_name}'` works"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LoadError(
                 f"{module_name} does not import: {type(error).__name__}: {error}; "
                 f"mend it until `python -c 'import {module_name}'` works"
