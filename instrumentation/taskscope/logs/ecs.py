@@ -7,11 +7,13 @@ and only the names of `fields.FIELDS` stand at the top; all other keys stand und
 from __future__ import annotations
 
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, TypeAlias
 
@@ -21,7 +23,7 @@ from opentelemetry import trace
 from taskscope.context import current_request
 from taskscope.logs.fields import ECS_VERSION, FIELDS, OWN, FieldType
 from taskscope.logs.text import cut, cut_middle, visible
-from taskscope.redaction import Plain, Walk, is_secret_key, redact_text
+from taskscope.redaction import REDACTED, Plain, Walk, is_secret_key, redact_text
 
 __all__ = ["FIELD_BYTES", "LINE_BYTES", "EcsEncoder", "ExcInfo"]
 
@@ -39,6 +41,11 @@ _LABELS_BYTES: Final = 12 * 1024
 # Read this much more before redaction, so that a secret that a cut would halve is still recognised.
 _MARGIN: Final = 2048
 _SHORT_BYTES: Final = 256
+# Texts that a program holds as constants come again and again; longer ones are not worth keeping.
+_CONSTANT_CHARS: Final = 64
+# A word without signs, too short for a token, a login or a card's number.
+_WORD_CHARS: Final = 12
+_WORD: Final = re.compile(r"(?!.*eyJ)[A-Za-z0-9_./\-]*")
 
 
 def _nothing_secret(_: str) -> bool:
@@ -53,8 +60,7 @@ def _same(text: str) -> str:
 class EcsEncoder:
     """Turns events of one service into lines.
 
-    dataset: `event.dataset` where a call names none. redact: whether secrets are replaced.
-    now: nanoseconds since 1970.
+    redact: whether secrets are replaced. now: nanoseconds since 1970.
     """
 
     service_name: str
@@ -79,9 +85,9 @@ class EcsEncoder:
         document: Document = {
             "@timestamp": timestamp(self.now() if created is None else created),
             "log.level": level,
-            "message": walk.long(event.get("event"), _MESSAGE_BYTES),
+            "message": walk.message(event.get("event")),
             "ecs.version": ECS_VERSION,
-            "log.logger": walk.text(logger),
+            "log.logger": walk.constant(logger),
             "service.name": self.service_name,
             "service.version": self.service_version,
             "service.environment": self.environment,
@@ -95,7 +101,8 @@ class EcsEncoder:
             _describe(document, exc_info, walk)
         for key, value in event.items():
             if key != "event":
-                _place(document, labels, key, value, walk)
+                known, name, plain = walk.field(key, value)
+                (document if _fits(known, plain) else labels)[name] = plain
         if walk.truncated:
             labels["truncated"] = True
         if labels:
@@ -115,9 +122,9 @@ class EcsEncoder:
         if request is None:
             return
         document["http.request.id"] = request.request_id
-        document["http.request.method"] = walk.text(request.method)
+        document["http.request.method"] = walk.constant(request.method)
         if request.route is not None:
-            document["http.route"] = walk.text(request.route)
+            document["http.route"] = walk.constant(request.route)
         if request.client_request_id is not None:
             labels["client_request_id"] = walk.text(request.client_request_id)
 
@@ -146,22 +153,42 @@ class EcsEncoder:
 class _SafeWalk(Walk):
     """A walk that also spells out control characters and cuts every text."""
 
-    __slots__ = ("_redact",)
+    __slots__ = ("_hides", "_redact")
 
     def __init__(self, *, redact: bool) -> None:
+        self._hides = redact
         self._redact = redact_text if redact else _same
         super().__init__(text=self.text, secret=is_secret_key if redact else _nothing_secret)
 
     def text(self, text: str) -> str:
         """A value's text: redacted, on one line, at most FIELD_BYTES."""
+        if len(text) <= _WORD_CHARS and _WORD.fullmatch(text):
+            return text
         return self._cut(text, FIELD_BYTES)
 
-    def long(self, value: object, limit: int) -> str:
-        """The same for a value that may have up to `limit` bytes."""
-        if type(value) is not str:
-            plain = self.value(value)
-            return plain if isinstance(plain, str) else str(plain)
-        return self._cut(value, limit)
+    def constant(self, text: str) -> str:
+        """The same for a text that comes again and again, such as a logger's name."""
+        return _cleaned(text, self._hides) if len(text) <= _CONSTANT_CHARS else self.text(text)
+
+    def message(self, value: object) -> str:
+        """What a line says; its text is a constant as a rule, and may be longer than a value."""
+        if type(value) is str:
+            if len(value) <= _CONSTANT_CHARS:
+                return _cleaned(value, self._hides)
+            return self._cut(value, _MESSAGE_BYTES)
+        plain = self.value(value)
+        return plain if isinstance(plain, str) else str(plain)
+
+    def field(self, key: object, value: object) -> tuple[FieldType | None, str, Plain]:
+        """A value that a call gave under a key: the field it may fill, its name under `labels`, its plain copy."""
+        if type(key) is str and len(key) <= _CONSTANT_CHARS:
+            known, name, secret = _planned(key, self._hides)
+        else:
+            known, name = None, self.key(key) or "_"
+            secret = self._hides and is_secret_key(name)
+        if secret and value is not None and not isinstance(value, bool):
+            return known, name, REDACTED
+        return known, name, self.value(value)
 
     def stack(self, text: str) -> str:
         """A stack trace: redacted, with its line breaks, both ends kept."""
@@ -178,33 +205,43 @@ class _SafeWalk(Walk):
         return short
 
 
+@lru_cache(maxsize=2048)
+def _cleaned(text: str, redact: bool) -> str:
+    return visible(redact_text(text) if redact else text)
+
+
+@lru_cache(maxsize=2048)
+def _planned(key: str, redact: bool) -> tuple[FieldType | None, str, bool]:
+    """What a key stands for: the field it may fill, its clean name, whether it names a secret."""
+    known = FIELDS.get(key) if key not in OWN else None
+    # Elasticsearch refuses an empty key in a flattened field.
+    return known, _cleaned(key, redact) or "_", redact and is_secret_key(key)
+
+
+def _fits(known: FieldType | None, plain: Plain) -> bool:
+    """Whether a plain value may fill the field; if not it stands under `labels`."""
+    if known is None:
+        return False
+    if known is FieldType.LONG:
+        return type(plain) is int
+    return type(plain) is str
+
+
 def timestamp(nanoseconds: int) -> str:
     """RFC 3339 in UTC with microseconds: `2026-01-02T03:04:05.678901Z`."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
-    return moment.isoformat(timespec="microseconds") + "Z"
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
 
 
-def _place(
-    document: Document, labels: Document, key: object, value: object, walk: _SafeWalk
-) -> None:
-    """A known field of the right type stands at the top, everything else under `labels`."""
-    known = FIELDS.get(key) if isinstance(key, str) and key not in OWN else None
-    name = walk.key(key)
-    # Keys of a flattened field are joined by dots and must not be empty.
-    plain = walk.named(name, value)
-    if (known is FieldType.LONG and isinstance(plain, int) and not isinstance(plain, bool)) or (
-        known in (FieldType.KEYWORD, FieldType.TEXT) and isinstance(plain, str)
-    ):
-        document[name] = plain
-    else:
-        labels[name or "_"] = plain
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _describe(document: Document, exc_info: ExcInfo, walk: _SafeWalk) -> None:
     kind, error, trace_back = exc_info
     document["error.type"] = walk.text(f"{kind.__module__}.{kind.__qualname__}")
-    document["error.message"] = walk.long(_said(error), _MESSAGE_BYTES)
+    document["error.message"] = walk.message(_said(error))
     document["error.stack_trace"] = walk.stack(_stack(kind, error, trace_back))
 
 
