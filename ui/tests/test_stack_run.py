@@ -50,7 +50,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         usual_ports=False,
     )
     async with running_stack(options) as running:
-        await running.ready(within_s=60)
+        await running.ready(within_s=120)
         yield running
 
 
