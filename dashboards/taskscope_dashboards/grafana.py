@@ -17,10 +17,13 @@ from taskscope.catalogue.links import board_uid
 from taskscope_dashboards.board import Annotation, Board, Choice, Source, Variable
 from taskscope_dashboards.bridge import Json, dashboard_today, datasource
 from taskscope_dashboards.layout import Heading, Placed, Rectangle, place
-from taskscope_dashboards.logquery import LINES, lucene
+from taskscope_dashboards.logquery import LINES, SHOWN, lucene
 from taskscope_dashboards.panel import Link, Panel, Query, View
 
 __all__ = ["dashboard_json"]
+
+_MESSAGE: Final = "___LOG_LINE_BODY___"
+"""Grafana's own word for the message among the displayed fields of a line."""
 
 _HEAT: Final = {
     "mode": "scheme",
@@ -243,6 +246,7 @@ def _logs(_: Panel, frame: Json) -> Any:
         wrapLogMessages=True,
         enableLogDetails=True,
         overrides=[_override("trace.id", {"links": link})] if link else [],
+        extraJson={"options": {"displayedFields": [_MESSAGE, *SHOWN], "showLevel": True}},
     )
 
 

@@ -10,10 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["LINES", "LogQuery", "lucene", "search_body"]
+__all__ = ["LINES", "SHOWN", "LogQuery", "lucene", "search_body"]
 
 LINES: Final = 200
 """How many of the newest lines a panel shows."""
+
+SHOWN: Final = (
+    "http.request.method",
+    "http.route",
+    "http.response.status_code",
+    "error.type",
+    "error.message",
+)
+"""The fields shown beside a line's message; all others are one click away."""
 
 _TRACE = re.compile(r"[0-9a-f]{32}\Z")
 

@@ -111,7 +111,7 @@ async function drawPanel(dashboard, panel, view, shared) {
       const lines = await linesOf(dashboard.uid, panel, view);
       told.series = lines?.length ?? 0;
       told.note = lines === null ? 'no Elasticsearch was given' : null;
-      drawLines(body, lines, shared.requests);
+      drawLines(body, lines, panel.options.displayedFields.filter((name) => !name.startsWith('___')), shared.requests);
     } else {
       const [series, exemplars] = await Promise.all([seriesOf(panel, view), exemplarsOf(panel, view)]);
       told.series = series.length;
