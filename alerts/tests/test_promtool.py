@@ -67,21 +67,47 @@ def test_an_alert_whose_test_never_shows_it_quiet_is_named() -> None:
     assert untested({"ADown"}, [hasty]) == {"ADown"}
 
 
+PLANTS: dict[str, tuple[str, str, str, str]] = {
+    # fault: file and scenario that must catch it, what stands in the rules, what is put there
+    "a threshold too high": ("saturation", "DatabasePoolSaturated: 19", "> 0.9\n", "> 0.99\n"),
+    "a hold too short": ("saturation", "DatabasePoolSaturated: 19", "for: 5m", "for: 1m"),
+    "the wrong label value": (
+        "saturation",
+        "DatabasePoolSaturated: 19",
+        'state="used"',
+        'state="idle"',
+    ),
+    "no guard against few events": (
+        "burn_minutes",
+        "AvailabilityBudgetFastBurn: a burst",
+        "[1h]) > 12",
+        "[1h]) > 0",
+    ),
+    "no guard for a fresh start": (
+        "burn_minutes",
+        "LatencyBudgetFastBurn: a start",
+        "offset 5m >= 0",
+        ">= 0",
+    ),
+    "a time-out that counts as good": (
+        "recording",
+        "steady traffic",
+        "server_error|timeout",
+        "server_error",
+    ),
+}
+
+
 @pytest.mark.engine
-@pytest.mark.parametrize(
-    ("good", "planted"),
-    [("> 0.9\n", "> 0.99\n"), ("for: 5m", "for: 1m"), ('state="used"', 'state="idle"')],
-    ids=["a threshold too high", "a hold too short", "the wrong label value"],
-)
-def test_a_fault_planted_in_the_rules_fails_the_unit_tests(
-    good: str, planted: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("fault", PLANTS)
+def test_a_fault_planted_in_the_rules_fails_the_unit_tests(fault: str, tmp_path: Path) -> None:
+    file, scenario, good, planted = PLANTS[fault]
     rules = RULES.read_text(encoding="utf-8")
     assert good in rules
+    test = yaml.safe_load((FOLDER / f"{file}.yml").read_text(encoding="utf-8"))
+    catching = [one for one in test["tests"] if one["name"].startswith(scenario)]
     (tmp_path / "planted.yml").write_text(rules.replace(good, planted), encoding="utf-8")
-    test = yaml.safe_load((FOLDER / "saturation.yml").read_text(encoding="utf-8"))
-    pool = [one for one in test["tests"] if one["name"].startswith("DatabasePoolSaturated: 19")]
     (tmp_path / "test.yml").write_text(
-        yaml.safe_dump(test | {"rule_files": ["planted.yml"], "tests": pool}), encoding="utf-8"
+        yaml.safe_dump(test | {"rule_files": ["planted.yml"], "tests": catching}), encoding="utf-8"
     )
-    assert promtool("test", "rules", "test.yml", cwd=tmp_path).returncode != 0
+    assert promtool("test", "rules", "test.yml", cwd=tmp_path).returncode == 1
