@@ -112,26 +112,30 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    database, settings = service.database, service.settings
     try:
-        await service.database.create_schema()
+        await _make_schema(app, database)
+        counting = asyncio.create_task(
+            keep_counting(database, service.business.tasks_open, every_s=settings.open_tasks_s)
+        )
+        try:
+            yield
+        finally:
+            counting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await counting
+    finally:
+        service.passwords.close()
+        await database.close()
+
+
+async def _make_schema(app: FastAPI, database: Database) -> None:
+    try:
+        await database.create_schema()
     except DatabaseUnavailable as error:
+        # Read by `python -m taskscope_taskapi`: uvicorn itself says no more than that the start failed.
         app.state.refusal = (
-            f"TASKAPI_DATABASE_URL: {service.database.place} does not answer ({error}); "
+            f"TASKAPI_DATABASE_URL: {database.place} does not answer ({error}); "
             "start the database, or correct the address"
         )
         raise
-    counting = asyncio.create_task(
-        keep_counting(
-            service.database,
-            service.business.tasks_open,
-            every_s=service.settings.open_tasks_s,
-        )
-    )
-    try:
-        yield
-    finally:
-        counting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await counting
-        service.passwords.close()
-        await service.database.close()

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -29,6 +29,9 @@ _READS: Final[dict[Action, tuple[str, dict[str, str] | None]]] = {
 }
 _EARLY_S: Final = 60
 """Seconds before its end at which an access token is changed for a new one."""
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class Spent(Exception):  # noqa: N818 # the end of the budget, not an error
@@ -71,6 +74,15 @@ class Player:
         return cls(username=f"load-{secrets.token_hex(4)}-{number}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    method: str
+    template: str
+    body: Mapping[str, str] | None = None
+    query: Mapping[str, str] | None = None
+    task: str = ""
+
+
 class Client:
     """Sends for the players, counts everything, retries nothing. budget: requests that may be sent, or None."""
 
@@ -100,67 +112,38 @@ class Client:
 
     async def login(self, player: Player) -> bool:
         """The player holds new tokens, or False. Raises Spent."""
-        answer = await self._send(
-            "POST",
-            "/auth/login",
-            {"username": player.username, "password": player.password},
-        )
+        body = {"username": player.username, "password": player.password}
+        answer = await self._send(_Call(method="POST", template="/auth/login", body=body))
+        if answer is not None and answer.status_code == 401:
+            # Another database stands behind the service now: the account is gone, and its tasks with it.
+            player.registered = False
+            player.tasks.clear()
         return self._take_tokens(player, answer)
 
     async def act(self, player: Player, step: Step, faults: Mapping[str, str]) -> None:
         """The step was sent, or what stands for it while the player has no task. Raises Spent."""
-        tokens = player.tokens
-        if tokens is None:
+        if player.tokens is None:
+            self._tally.shed += (
+                1  # a step at the same time has found that the token is no longer good
+            )
             return
-        headers = {"Authorization": f"Bearer {tokens.access_token}", **faults}
         if step.action is Action.LOGIN:
             await self.login(player)
-        elif step.action is Action.WRONG_LOGIN:
-            wrong = {"username": player.username, "password": "not-the-password"}
-            await self._send("POST", "/auth/login", wrong, headers=faults)
-        elif step.action in _READS:
-            path, query = _READS[step.action]
-            await self._send("GET", path, query=query, headers=headers)
-        elif not player.tasks or (step.action is Action.CREATE and not _has_enough(player)):
-            await self._create(player, step, headers)
-        else:
-            task = player.tasks[int(step.pick * len(player.tasks))]
-            await self._act_on(player, task, step.action, headers)
-
-    async def _act_on(
-        self, player: Player, task: str, action: Action, headers: Mapping[str, str]
-    ) -> None:
-        if action in (Action.DELETE, Action.CREATE):  # who has enough clears up instead
-            await self._delete(player, task, headers)
-        elif action is Action.READ:
-            await self._send("GET", _TASK, task=task, headers=headers)
-        else:
-            change = {"status": "done" if action is Action.COMPLETE else "in_progress"}
-            await self._send("PATCH", _TASK, change, task=task, headers=headers)
-
-    async def _create(self, player: Player, step: Step, headers: Mapping[str, str]) -> None:
-        answer = await self._send(
-            "POST", "/tasks", {"title": f"task {int(step.pick * 1e6)}"}, headers=headers
-        )
-        if answer is not None and answer.status_code == 201:
-            player.tasks.append(_Creation.model_validate_json(answer.content).data.id)
-
-    async def _delete(self, player: Player, task: str, headers: Mapping[str, str]) -> None:
-        player.tasks.remove(task)  # before it is gone, so that no other step picks it meanwhile
-        answer = await self._send("DELETE", _TASK, task=task, headers=headers)
-        if answer is None or answer.status_code != 204:
-            player.tasks.append(task)
+            return
+        call = _call(player, step)
+        if call.method == "DELETE":
+            player.tasks.remove(call.task)  # now, so that no other step picks it meanwhile
+        headers = {"Authorization": f"Bearer {player.tokens.access_token}", **faults}
+        answer = await self._send(call, headers)
+        _learn(player, call, answer)
 
     async def _register(self, player: Player) -> bool:
-        answer = await self._send(
-            "POST",
-            "/auth/register",
-            {
-                "username": player.username,
-                "email": f"{player.username}@example.com",
-                "password": player.password,
-            },
-        )
+        body = {
+            "username": player.username,
+            "email": f"{player.username}@example.com",
+            "password": player.password,
+        }
+        answer = await self._send(_Call(method="POST", template="/auth/register", body=body))
         # 409: an earlier try got through, though its answer did not.
         player.registered = answer is not None and answer.status_code in (201, 409)
         return player.registered
@@ -168,50 +151,81 @@ class Client:
     async def _refresh(self, player: Player) -> bool:
         if player.tokens is None:
             return False
-        token = player.tokens.refresh_token
+        body = {"refresh_token": player.tokens.refresh_token}
         player.tokens = None
-        answer = await self._send("POST", "/auth/refresh", {"refresh_token": token})
+        answer = await self._send(_Call(method="POST", template="/auth/refresh", body=body))
         return self._take_tokens(player, answer)
 
     def _take_tokens(self, player: Player, answer: httpx2.Response | None) -> bool:
-        if answer is None or answer.status_code != 200:
+        pair = _parsed(_Login, answer, status=200)
+        if pair is None:
             return False
-        try:
-            pair = _Login.model_validate_json(answer.content).data
-        except ValidationError:
-            return False
-        player.tokens = pair
-        player.fresh_until = self._clock() + max(1, pair.expires_in - _EARLY_S)
+        player.tokens = pair.data
+        player.fresh_until = self._clock() + max(1, pair.data.expires_in - _EARLY_S)
         return True
 
     async def _send(
-        self,
-        method: str,
-        template: str,
-        body: Mapping[str, str] | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        task: str = "",
-        headers: Mapping[str, str] | None = None,
+        self, call: _Call, headers: Mapping[str, str] | None = None
     ) -> httpx2.Response | None:
         if self._budget is not None and self._tally.sent >= self._budget:
             raise Spent
         self._tally.sent += 1
-        path = _API + template
+        path = _API + call.template
         try:
             answer = await self._http.request(
-                method,
-                path.replace("{task_id}", task),
-                json=body,
-                params=query,
+                call.method,
+                path.replace("{task_id}", call.task),
+                json=call.body,
+                params=call.query,
                 headers=headers,
             )
         except (httpx2.HTTPError, OSError):
             self._tally.unanswered()
             return None
-        self._tally.answered(method, path, answer.status_code)
+        self._tally.answered(call.method, path, answer.status_code)
         return answer
 
 
-def _has_enough(player: Player) -> bool:
-    return len(player.tasks) >= _ENOUGH_TASKS
+def _call(player: Player, step: Step) -> _Call:
+    """What the step asks for; who has no task makes one, and who has enough clears one up instead."""
+    if step.action is Action.WRONG_LOGIN:
+        wrong = {"username": player.username, "password": "not-the-password"}
+        return _Call(method="POST", template="/auth/login", body=wrong)
+    if step.action in _READS:
+        template, query = _READS[step.action]
+        return _Call(method="GET", template=template, query=query)
+    is_full = len(player.tasks) >= _ENOUGH_TASKS
+    if not player.tasks or (step.action is Action.CREATE and not is_full):
+        body = {"title": f"task {int(step.pick * 1e6)}"}
+        return _Call(method="POST", template="/tasks", body=body)
+    task = player.tasks[int(step.pick * len(player.tasks))]
+    if step.action in (Action.DELETE, Action.CREATE):
+        return _Call(method="DELETE", template=_TASK, task=task)
+    if step.action is Action.READ:
+        return _Call(method="GET", template=_TASK, task=task)
+    change = {"status": "done" if step.action is Action.COMPLETE else "in_progress"}
+    return _Call(method="PATCH", template=_TASK, task=task, body=change)
+
+
+def _learn(player: Player, call: _Call, answer: httpx2.Response | None) -> None:
+    """What the player knows after an answer, or after none."""
+    status = 0 if answer is None else answer.status_code
+    if status == 401 and call.template != "/auth/login":
+        player.tokens = None
+    if call.method == "DELETE":
+        if status not in (204, 404):
+            player.tasks.append(call.task)
+    elif status == 404 and call.task in player.tasks:
+        player.tasks.remove(call.task)
+    made = _parsed(_Creation, answer, status=201)
+    if made is not None:
+        player.tasks.append(made.data.id)
+
+
+def _parsed(shape: type[Shape], answer: httpx2.Response | None, *, status: int) -> Shape | None:
+    if answer is None or answer.status_code != status:
+        return None
+    try:
+        return shape.model_validate_json(answer.content)
+    except ValidationError:
+        return None

@@ -74,9 +74,14 @@ def _read(path: Path) -> bytes:
         ) from error
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+        # A group may read it: that is how Kubernetes hands a secret to a process that is not root.
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o027:
             raise SettingsError(
                 f"TASKAPI_JWT_SECRET_FILE: {path} is open to other users; run: chmod 600 {path}"
+            )
+        if status.st_uid not in (0, os.geteuid()):
+            raise SettingsError(
+                f"TASKAPI_JWT_SECRET_FILE: {path} belongs to another user; name a file that this user owns"
             )
         key = file.read(4096).strip()
     if len(key) < _LEAST_BYTES:

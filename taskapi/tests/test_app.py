@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ import taskscope
 from taskscope.catalogue.builtin import DB_CONNECTIONS_MAX, REQUEST_DURATION
 from taskscope.testing.logs import read_lines
 from taskscope.testing.metrics import moved, value
+from taskscope_taskapi import database
+from taskscope_taskapi.app import create_app
+from taskscope_taskapi.settings import Settings
 
 from .conftest import Api, ApiMaker
 
@@ -173,9 +177,9 @@ async def test_clients_behind_a_listed_proxy_are_counted_apart(make_api: ApiMake
 )
 async def test_a_hostile_body_is_refused_before_it_costs_anything(api: Api, hostile: bytes) -> None:
     ann = await api.user("ann")
-    started = time.perf_counter()
+    started = time.process_time()  # the machine's other work must not decide the test
     answer = await api.http.post(TASKS, headers={**ann, **JSON}, content=hostile)
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     assert answer.status_code == 422, answer.text[:200]
     assert took < 0.25
     assert len(answer.content) < 10_000
@@ -213,6 +217,30 @@ async def test_the_description_of_the_paths_is_shown_on_demand(
 
 async def test_the_pool_is_watched_and_never_more_than_twenty(api: Api) -> None:
     assert value(api.registry, DB_CONNECTIONS_MAX) == 20
+
+
+async def test_a_start_without_its_database_says_which_and_not_its_password(
+    tmp_path: Path, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_SCHEMA_TRIES", 1)
+    url = "postgresql+asyncpg://user:hunter2@127.0.0.1:1/name"
+    app = create_app(
+        make_settings(database_url=url), telemetry=taskscope.Settings(spool=tmp_path / "spool")
+    )
+    with pytest.raises(database.DatabaseUnavailable):
+        async with app.router.lifespan_context(app):
+            pass
+    assert app.state.refusal.startswith("TASKAPI_DATABASE_URL: 127.0.0.1:1 does not answer")
+    assert "hunter2" not in app.state.refusal
+
+
+async def test_two_instances_of_one_state_folder_believe_each_others_tokens(
+    make_api: ApiMaker,
+) -> None:
+    async with make_api() as one, make_api() as two:
+        ann = await one.user("ann")
+        me = await two.http.get("/api/v1/users/me", headers=ann)
+    assert me.json()["data"]["username"] == "ann"
 
 
 async def test_the_app_is_instrumented_once(api: Api) -> None:

@@ -82,18 +82,6 @@ def test_an_instance_serves_and_ends_well_when_it_is_told_to(tmp_path: Path) -> 
     assert (tmp_path / ".taskscope").stat().st_mode & 0o777 == 0o700
 
 
-def test_two_instances_of_one_folder_believe_each_others_tokens(tmp_path: Path) -> None:
-    one, two = free_port(), free_port()
-    body = {"username": "ann", "email": "ann@example.com", "password": "correct horse"}
-    with started(tmp_path, one), started(tmp_path, two), httpx2.Client(trust_env=False) as http:
-        http.post(f"http://127.0.0.1:{one}/api/v1/auth/register", json=body)
-        del body["email"]
-        pair = http.post(f"http://127.0.0.1:{one}/api/v1/auth/login", json=body).json()["data"]
-        headers = {"Authorization": f"Bearer {pair['access_token']}"}
-        me = http.get(f"http://127.0.0.1:{two}/api/v1/users/me", headers=headers)
-    assert me.json()["data"]["username"] == "ann"
-
-
 def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

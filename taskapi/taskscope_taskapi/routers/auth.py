@@ -91,7 +91,7 @@ async def _prove(service: Service, user: User | None, given: Credentials) -> Non
         raise
     if not proven:
         logins.inc(result="bad_credentials")
-        _log.info("login refused", account=account)
+        _log.info("login refused", user_id=str(user.id) if user is not None else None)
         raise _wrong()
     await service.accounts.forget(account)
 
