@@ -336,6 +336,17 @@ def test_a_server_that_is_not_there_is_waited_for(spool: Spool) -> None:
     assert sum("cannot be reached" in sentence for sentence in ship.said) == 1
 
 
+def test_a_certificate_that_is_none_is_said_and_the_lines_wait(
+    spool: Spool, faulty: Faulty, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    fill(spool, 3)
+    url = faulty.url.replace("http:", "https:")
+    with shipping(ShipSettings(spool=spool.folder, url=url, ca_cert=tmp_path / "ca.pem")) as ship:
+        until(lambda: any("correct ELASTICSEARCH_CA_CERT" in sentence for sentence in ship.said))
+        assert ship.value("taskscope_spool_size_bytes") == 24
+
+
 @contextmanager
 def running(
     config: ShipSettings, said: list[str], *, port: int | None = None

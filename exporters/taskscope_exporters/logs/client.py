@@ -52,7 +52,7 @@ class Trouble(TaskscopeError):  # noqa: N818 # it is no end: the shipper waits a
 def connect(settings: ShipSettings) -> Elasticsearch:
     """A client with the login as it is now in the environment or its file. It opens no connection yet.
 
-    Raises Trouble if the login's file cannot be read.
+    Raises Trouble if the login's file or the authority's certificate cannot be read.
     """
     from elastic_transport.client_utils import DEFAULT
     from elasticsearch import Elasticsearch
@@ -64,22 +64,29 @@ def connect(settings: ShipSettings) -> Elasticsearch:
         raise Trouble(
             Cause.REFUSED, f"the login's file cannot be read: {error}; mend it, nothing is lost"
         ) from error
-    # Retries are the shipper's: a batch that is in doubt is sent again with the same ids, as often as it takes.
-    return Elasticsearch(
-        settings.url,
-        api_key=api_key,
-        basic_auth=(settings.username, password or "") if settings.username else None,
-        ca_certs=str(settings.ca_cert) if settings.ca_cert else DEFAULT,
-        request_timeout=settings.timeout_s,
-        max_retries=0,
-        retry_on_timeout=False,
-    )
+    try:
+        # Retries are the shipper's: a batch that is in doubt goes again with the same ids, as often as it takes.
+        return Elasticsearch(
+            settings.url,
+            api_key=api_key,
+            basic_auth=(settings.username, password or "") if settings.username else None,
+            ca_certs=str(settings.ca_cert) if settings.ca_cert else DEFAULT,
+            request_timeout=settings.timeout_s,
+            max_retries=0,
+            retry_on_timeout=False,
+        )
+    except (OSError, ValueError) as error:
+        raise Trouble(
+            Cause.REFUSED,
+            f"no client for {settings.url} can be made ({error!s:.200}); correct ELASTICSEARCH_URL or "
+            "ELASTICSEARCH_CA_CERT, the lines wait on disk",
+        ) from error
 
 
 @contextmanager
 def translated(settings: ShipSettings) -> Iterator[None]:
     """Within it, a failure of the client is raised as Trouble."""
-    from elastic_transport import ConnectionTimeout, TransportError
+    from elastic_transport import ConnectionTimeout, TlsError, TransportError
     from elasticsearch import ApiError, UnsupportedProductError
 
     try:
@@ -95,6 +102,12 @@ def translated(settings: ShipSettings) -> Iterator[None]:
             Cause.UNREACHABLE,
             f"{settings.url} did not answer within {settings.timeout_s:g} s; the lines wait on disk",
             timed_out=True,
+        ) from error
+    except TlsError as error:
+        raise Trouble(
+            Cause.REFUSED,
+            f"no trusted connection to {settings.url} ({error.message!s:.200}); correct ELASTICSEARCH_CA_CERT, the "
+            "lines wait on disk",
         ) from error
     except TransportError as error:
         raise Trouble(
