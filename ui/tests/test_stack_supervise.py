@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,9 +16,18 @@ import anyio
 import psutil
 import pytest
 
-from taskscope.testing.engines.spec import HttpReady, LogReady, Spec, clean_env, free_port, taken
+from taskscope.testing.engines.spec import (
+    HttpReady,
+    LogReady,
+    Spec,
+    TcpReady,
+    clean_env,
+    free_port,
+    taken,
+)
 from taskscope_ui.stack.logfiles import fresh, last_words
 from taskscope_ui.stack.part import Part, Phase, Status
+from taskscope_ui.stack.ports import Reserved
 from taskscope_ui.stack.processes import Group, began, end_groups, members, runs
 from taskscope_ui.stack.supervise import Supervisor, stop_order
 
@@ -251,3 +261,29 @@ def test_last_words_are_the_complaint_without_terminal_codes(tmp_path: Path) -> 
     assert last_words(log, "error") == "error: no space"
     assert last_words(log, "never") == "bye"
     assert last_words(tmp_path / "none.log", "error") == ""
+
+
+async def test_another_server_that_answers_in_a_parts_place_is_named(tmp_path: Path) -> None:
+    """It took the port between the part's start and its listening, as a second stack may."""
+    port = free_port()
+    lazy = "import time; print('loading', flush=True); time.sleep(600)"
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        spec = replace(script(tmp_path, "lazy", lazy), ports=(port,), ready=TcpReady(port=port))
+        async with supervised([part(spec)], tmp_path) as supervisor:
+            await until(lambda: supervisor.status("lazy").pid > 0)
+            other.bind(("127.0.0.1", port))
+            other.listen()
+            await until(lambda: supervisor.status("lazy").phase.settled)
+            assert supervisor.status("lazy").detail.startswith(
+                f"port {port} is answered by pid {os.getpid()} ("
+            )
+
+
+def test_a_reserved_port_looks_taken_until_it_is_released() -> None:
+    port = free_port()
+    with Reserved([port]) as reserved:
+        assert taken(port)
+        reserved.release(port)
+        assert not taken(port)
+        reserved.release(port)

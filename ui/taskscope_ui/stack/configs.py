@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
@@ -21,8 +21,6 @@ __all__ = [
     "target_files",
     "upstream_conf",
 ]
-
-_TARGETS: Final = "targets"
 
 
 def target_files(config: str) -> tuple[str, ...]:
@@ -65,17 +63,14 @@ class Targets:
     def __init__(self, folder: Path, files: Sequence[str]) -> None:
         self._files = {Path(name).stem: folder / name for name in files}
         self._known: dict[str, list[str]] = {job: [] for job in self._files}
-        try:
-            (folder / _TARGETS).mkdir(parents=True, exist_ok=True)
-            for job in self._files:
-                self._write(job)
-        except OSError as error:
-            raise EngineError(
-                f"{folder / _TARGETS}: {error.strerror}; free the disk or give a folder you may write"
-            ) from error
+        for job in self._files:
+            self._write(job)
 
     def add(self, scraped: Mapping[str, str]) -> None:
-        """The `host:port` of each job in `scraped` is in its list; a job without a list is left aside."""
+        """The `host:port` of each job in `scraped` is in its list; a job without a list is left aside.
+
+        Raises EngineError when a list cannot be written.
+        """
         for job, target in scraped.items():
             if target not in self._known.get(job, (target,)):
                 self._known[job].append(target)
@@ -83,9 +78,14 @@ class Targets:
 
     def _write(self, job: str) -> None:
         path = self._files[job]
-        beside = path.with_suffix(".new")
         found = self._known[job]
-        beside.write_text(
-            json.dumps([{"targets": found}] if found else []) + "\n", encoding="ascii"
-        )
-        beside.replace(path)  # whole at every moment: Prometheus may read it now
+        text = json.dumps([{"targets": found}] if found else []) + "\n"
+        beside = path.with_suffix(".new")
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            beside.write_text(text, encoding="ascii")
+            beside.replace(path)  # whole at every moment: Prometheus may read it now
+        except OSError as error:
+            raise EngineError(
+                f"{path} cannot be written: {error.strerror}; free the disk, or name another folder with --folder"
+            ) from error

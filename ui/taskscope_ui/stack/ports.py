@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from taskscope.errors import EngineError
-from taskscope.testing.engines.spec import free_ports, taken
+from taskscope.testing.engines.spec import HOST, free_ports, taken
 from taskscope_ui.stack.options import PORT_NAMES
 from taskscope_ui.stack.processes import holder
 
-__all__ = ["USUAL", "choose"]
+__all__ = ["USUAL", "Reserved", "choose"]
 
 USUAL: Final = {
     "api": 8000,
     "prometheus": 9090,
     "alertmanager": 9093,
-    "elasticsearch": 9200,
     "page": 8501,
     "boards": 3000,
 }
-"""The ports by which people know these parts, and at which links in alerts point."""
+"""The ports by which people know these parts, and at which links in alerts point.
+
+Not 9200: Elasticsearch listens twenty seconds after its start, and another stack could take it meanwhile.
+"""
+
+
+class Reserved:
+    """Holds ports between their choice and the start of who listens there, so that no other stack chooses them."""
+
+    def __init__(self, ports: Iterable[int]) -> None:
+        self._held: dict[int, socket.socket] = {}
+        for port in ports:
+            # Without SO_REUSEADDR, so that to others the port looks taken though nobody listens.
+            held = socket.socket()
+            try:
+                held.bind((HOST, port))
+            except OSError:  # a connection of an earlier server lingers there; it may be listened on all the same
+                held.close()
+                continue
+            self._held[port] = held
+
+    def release(self, port: int) -> None:
+        """`port` may be listened on; to release it again does nothing."""
+        if (held := self._held.pop(port, None)) is not None:
+            held.close()
+
+    def __enter__(self) -> Reserved:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for port in tuple(self._held):
+            self.release(port)
 
 
 def choose(given: Mapping[str, int], *, usual: bool) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Final
 
 import psutil
 
-__all__ = ["Group", "began", "boot", "end_groups", "holder", "members", "runs"]
+__all__ = ["Group", "began", "boot", "end_groups", "holder", "listens", "members", "runs"]
 
 _POLL_S: Final = 0.05
 _KILL_WAIT_S: Final = 5.0
@@ -89,6 +89,21 @@ def end_groups(groups: Iterable[Group]) -> None:
         if over and all(time.monotonic() - asked > group.grace_s + _KILL_WAIT_S for group in left):
             return  # held by the kernel (a dead disk); the caller's list of what is left will name it
         time.sleep(_POLL_S)
+
+
+def listens(group: Group, port: int) -> bool:
+    """Whether a process of the group listens on `port`; also true where the system does not tell."""
+    for pid in members(group):
+        try:
+            found = psutil.Process(pid).net_connections(kind="tcp")
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.Error:
+            return True
+        for connection in found:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                return True
+    return False
 
 
 def holder(port: int) -> str:

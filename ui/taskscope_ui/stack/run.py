@@ -21,7 +21,7 @@ from taskscope_ui.stack.logfiles import last_words, log_path
 from taskscope_ui.stack.options import UpOptions
 from taskscope_ui.stack.part import Phase, Status
 from taskscope_ui.stack.plan import Plan, plan
-from taskscope_ui.stack.ports import choose
+from taskscope_ui.stack.ports import Reserved, choose
 from taskscope_ui.stack.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class Stack:
         self,
         plan: Plan,
         layout: Layout,
+        *,
         leftovers: tuple[str, ...],
         changed: Callable[[Status], None],
+        release: Callable[[int], None],
     ) -> None:
         self.plan = plan
         self.layout = layout
@@ -52,7 +54,9 @@ class Stack:
             target_files(layout.prometheus_config.read_text(encoding="utf-8")),
         )
         self._started: dict[int, float] = {}
-        self.supervisor = Supervisor(plan.parts, logs=layout.logs, on_change=self._on_change)
+        self.supervisor = Supervisor(
+            plan.parts, logs=layout.logs, on_change=self._on_change, release=release
+        )
 
     @property
     def folder(self) -> Path:
@@ -154,7 +158,7 @@ class Stack:
     def _on_change(self, status: Status) -> None:
         part = self.plan.part(status.name)
         # A full disk must not end what runs well; `taskscope doctor` names the disk.
-        with suppress(OSError, EngineError):
+        with suppress(EngineError):
             if part is not None and status.pid and status.phase is Phase.STARTING:
                 self._targets.add(part.scraped)
             self.record()
@@ -179,16 +183,20 @@ async def running_stack(
         held.enter_context(state.hold(layout.folder))
         layout.make()
         leftovers = state.clear_leftovers(layout.folder)
+        ports = choose(options.ports, usual=options.usual_ports)
+        reserved = held.enter_context(Reserved(ports.values()))
         made = plan(
             options,
             layout=layout,
-            ports=choose(options.ports, usual=options.usual_ports),
+            ports=ports,
             credentials=Credentials.load(layout.secrets),
             engines=engines or Engines(),
         )
         on_plan(made)
         forget_rules(layout.folder / "prometheus")
-        stack = Stack(made, layout, leftovers, on_change)
+        stack = Stack(
+            made, layout, leftovers=leftovers, changed=on_change, release=reserved.release
+        )
         stack.record()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stack.supervisor.run)

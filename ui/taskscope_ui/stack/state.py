@@ -81,14 +81,19 @@ class StackState:
 
 
 def write(folder: Path, state: StackState) -> None:
-    """The file holds `state`, whole at every moment."""
+    """The file holds `state`, whole at every moment. Raises EngineError when it cannot be written."""
     path = folder / _FILE
     private_folder(path.parent)
     beside = path.with_suffix(".new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(beside, flags, 0o600), "w", encoding="utf-8") as file:
-        json.dump(asdict(state), file, indent=1)
-    beside.replace(path)
+    try:
+        with os.fdopen(os.open(beside, flags, 0o600), "w", encoding="utf-8") as file:
+            json.dump(asdict(state), file, indent=1)
+        beside.replace(path)
+    except OSError as error:
+        raise EngineError(
+            f"{path} cannot be written: {error.strerror}; free the disk, or name another folder with --folder"
+        ) from error
 
 
 def read(folder: Path) -> StackState | None:

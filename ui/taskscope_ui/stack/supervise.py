@@ -22,7 +22,7 @@ from taskscope.testing.engines.launch import is_ready, prepare, process_options
 from taskscope.testing.engines.spec import Spec
 from taskscope_ui.stack.logfiles import fresh, last_words, log_path
 from taskscope_ui.stack.part import Part, Phase, Status
-from taskscope_ui.stack.processes import Group, began, end_groups
+from taskscope_ui.stack.processes import Group, began, end_groups, holder, listens, members
 
 __all__ = ["Supervisor", "stop_order"]
 
@@ -31,14 +31,23 @@ _SILENT: Final = "it wrote nothing"
 
 
 class Supervisor:
-    """Runs `parts`; `on_change` hears of every step of each, in the event loop's thread."""
+    """Runs `parts`; `on_change` hears of every step of each, in the event loop's thread.
+
+    release: told the port of a part just before it starts, by whoever kept it free until then.
+    """
 
     def __init__(
-        self, parts: Sequence[Part], *, logs: Path, on_change: Callable[[Status], None]
+        self,
+        parts: Sequence[Part],
+        *,
+        logs: Path,
+        on_change: Callable[[Status], None],
+        release: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._parts = {part.name: part for part in parts}
         self._logs = logs
         self._on_change = on_change
+        self._release = release
         self._statuses = {name: Status(name=name) for name in self._parts}
         self._settled = {name: anyio.Event() for name in self._parts}
         self._specs: dict[str, Spec] = {}
@@ -102,6 +111,7 @@ class Supervisor:
         with CancelScope(shield=True):
             spec = await to_thread.run_sync(part.spec)
             self._specs[part.name] = spec
+            self._release(part.port)
             await to_thread.run_sync(prepare, spec)
             log = fresh(log_path(self._logs, part.name))
             try:
@@ -143,8 +153,21 @@ class Supervisor:
             if process.returncode is not None:
                 return self._ended(part, process.returncode)
             if ready:
-                return ""
+                return await to_thread.run_sync(self._usurped, part)
             await anyio.sleep(_POLL_S)
+
+    def _usurped(self, part: Part) -> str:
+        """Who answers in the part's place, on a port that was free when it was chosen; "" if the part does."""
+        group = self._group(part)
+        for port in self._specs[part.name].ports[:1]:
+            if not listens(group, port) and members(group):
+                return f"port {port} is answered by {holder(port)}; free it or give another with --ports"
+        return ""
+
+    def _group(self, part: Part) -> Group:
+        status = self._statuses[part.name]
+        stop_signal, grace_s = self.manners(part.name)
+        return Group(pid=status.pid, began=status.began, stop_signal=stop_signal, grace_s=grace_s)
 
     def _ended(self, part: Part, code: int) -> str:
         meaning = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
@@ -162,15 +185,7 @@ class Supervisor:
     async def _end(self, parts: Sequence[Part]) -> None:
         """Nothing of `parts` runs any more."""
         running = [part for part in parts if part.name in self._processes]
-        groups = [
-            Group(
-                pid=self._statuses[part.name].pid,
-                began=self._statuses[part.name].began,
-                stop_signal=self._specs[part.name].stop_signal,
-                grace_s=self._specs[part.name].stop_grace_s,
-            )
-            for part in running
-        ]
+        groups = [self._group(part) for part in running]
         with CancelScope(shield=True):
             await to_thread.run_sync(end_groups, groups)
             for part in running:
