@@ -193,6 +193,10 @@ def test_a_forked_process_writes_a_segment_of_its_own(spool: Spool) -> None:
         os._exit(0 if answer is Written.STORED else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     spool.write(b'{"from":"parent again"}\n')
+    assert (
+        spool.folder / spool.segment
+    ).read_bytes() == b'{"from":"parent"}\n{"from":"parent again"}\n'
+    assert len(segments(spool.folder)) == 2
     lines, _ = everything(spool.folder)
     assert sorted(lines) == [
         b'{"from":"child"}\n',
