@@ -34,7 +34,7 @@ export function drawStat(body, panel, series) {
     const value = html('span', { class: 'value' }, text);
     value.style.fontSize = `${size}px`;
     value.style.color = stroke;
-    const area = panel.options.graphMode === 'area' ? spark(one.points, width, height * 0.5, stroke) : null;
+    const area = panel.options.graphMode === 'area' ? spark(one.points, width, height * 0.38, stroke) : null;
     return html('div', { class: 'stat' }, html('span', { class: 'name', title: one.name }, one.name), value, area);
   });
   body.replaceChildren(html('div', { class: wide ? 'stats wide' : 'stats' }, boxes));
