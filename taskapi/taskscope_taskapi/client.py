@@ -182,6 +182,9 @@ class Client:
         except (httpx2.HTTPError, OSError):
             self._tally.unanswered()
             return None
+        except asyncio.CancelledError:  # the load has ended and waits no longer
+            self._tally.unanswered()
+            raise
         self._tally.answered(call.method, path, answer.status_code)
         return answer
 

@@ -36,7 +36,7 @@ _WEIGHTS = {
     Action.DELETE: 5,
     Action.STATISTICS: 5,
     Action.ME: 4,
-    Action.LOGIN: 1,
+    Action.LOGIN: 2,
     Action.WRONG_LOGIN: 1,
 }
 

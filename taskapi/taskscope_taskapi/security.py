@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import secrets
 import time
@@ -24,6 +25,8 @@ __all__ = ["Claims", "Passwords", "TokenMaker", "digest"]
 
 _ALGORITHM: Final = "HS256"
 _AT_ONCE: Final = 4
+_MEMORY_KIB: Final = 19 * 1024
+_PASSES: Final = 2
 _LONGEST_TOKEN: Final = 2048
 _LEEWAY_S: Final = 5
 _HEADER_TYPE: Final[dict[str, str]] = {"access": "at+jwt", "refresh": "rt+jwt"}
@@ -116,13 +119,13 @@ class Passwords:
 
     def __init__(self, *, wait_s: float) -> None:
         self._hash = PasswordHash(
-            (Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1),)
+            (Argon2Hasher(memory_cost=_MEMORY_KIB, time_cost=_PASSES, parallelism=1),)
         )
         self._wait_s = wait_s
         self._slots = asyncio.Semaphore(_AT_ONCE)
         # Threads of its own: one that outlives a cancelled request still holds one of the four places.
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="password")
-        self._nobodys = self._hash.hash(secrets.token_hex(16))
+        self._nobodys = _hash_of_nothing()
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises Problem (503) when all places are taken."""
@@ -157,3 +160,11 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._slots.release()
+
+
+def _hash_of_nothing() -> str:
+    """A hash that no password has: to check one against it is the whole work, and in vain."""
+    salt, digits = (
+        base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32)
+    )
+    return f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1${salt}${digits}"

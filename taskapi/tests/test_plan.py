@@ -24,7 +24,7 @@ def test_the_plan_is_this_one() -> None:
     assert [(step.user, step.action.value) for step in beginning(7, 5)] == [
         (2, "me"),
         (0, "list"),
-        (3, "list"),
+        (3, "list_by_status"),
         (0, "me"),
         (3, "create"),
     ]

@@ -7,9 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 
 import taskscope
 from taskscope_taskapi.app import create_app
@@ -238,3 +241,18 @@ def test_the_end_of_a_head_is_found_across_pieces(
     tail: bytes, data: bytes, found: tuple[int, bool]
 ) -> None:
     assert head_bytes(tail, data) == found
+
+
+@given(cuts=st.lists(st.integers(1, 60), max_size=6), size=st.integers(0, 30))
+def test_the_end_of_a_head_is_found_however_it_is_cut(cuts: list[int], size: int) -> None:
+    head = b"GET / HTTP/1.1\r\nX: " + b"x" * size + b"\r\n\r\n"
+    stream = head + b"body\r\n\r\nbody"
+    tail, length, whole = b"", 0, False
+    borders = sorted({0, *cuts, len(stream)})
+    for start, end in pairwise(borders):
+        piece = stream[start:end]
+        if not whole:
+            part, whole = head_bytes(tail, piece)
+            tail = (tail + piece)[-3:]
+            length += part
+    assert (length, whole) == (len(head), True)
