@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -14,6 +15,7 @@ from starlette.middleware.gzip import GZipMiddleware
 import taskscope
 from taskscope_taskapi import catalogue
 from taskscope_taskapi.database import Database, DatabaseUnavailable
+from taskscope_taskapi.envelope import Envelope
 from taskscope_taskapi.handlers import answer_problems
 from taskscope_taskapi.limits import Limiter
 from taskscope_taskapi.open_tasks import keep_counting
@@ -82,14 +84,22 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     api = APIRouter(prefix=_PREFIX)
     for router in (auth.router, users.router, tasks.router):
         api.include_router(router)
+    dependencies = []
     if settings.faults:
         from taskscope_taskapi.faults import act
 
-        app.include_router(api, dependencies=[Depends(act)])
-    else:
-        app.include_router(api)
+        dependencies.append(Depends(act))
+    app.include_router(api, dependencies=dependencies, responses=_refusals())
     app.include_router(probes.router)
     answer_problems(app)
+
+
+def _refusals() -> dict[int | str, dict[str, object]]:
+    """What any path may answer, for the description of the API; FastAPI's own 422 has another shape."""
+    return {
+        status: {"model": Envelope[None], "description": HTTPStatus(status).phrase}
+        for status in (400, 401, 404, 408, 409, 412, 413, 422, 429, 500, 503)
+    }
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:

@@ -215,6 +215,17 @@ async def test_the_description_of_the_paths_is_shown_on_demand(
         assert (await api.http.get("/docs")).status_code == 404
 
 
+async def test_the_description_shows_refusals_in_the_envelope(api: Api) -> None:
+    described = api.app.openapi()
+    login = described["paths"]["/api/v1/auth/login"]["post"]["responses"]
+    shapes = {
+        login[status]["content"]["application/json"]["schema"]["$ref"]
+        for status in ("401", "422", "429")
+    }
+    assert shapes == {"#/components/schemas/Envelope_NoneType_"}
+    assert "HTTPValidationError" not in described["components"]["schemas"]
+
+
 async def test_the_pool_is_watched_and_never_more_than_twenty(api: Api) -> None:
     assert value(api.registry, DB_CONNECTIONS_MAX) == 20
 
