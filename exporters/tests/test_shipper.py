@@ -18,6 +18,8 @@ import pytest
 from taskscope.catalogue import Catalogue
 from taskscope.errors import SettingsError
 from taskscope.logs.spool import Spool
+from taskscope.testing.engines import free_port
+from taskscope_exporters.logs.client import Trouble
 from taskscope_exporters.logs.deadletters import FILE_NAME
 from taskscope_exporters.logs.run import run
 from taskscope_exporters.logs.settings import ShipSettings
@@ -334,6 +336,50 @@ def test_a_server_that_is_not_there_is_waited_for(spool: Spool) -> None:
             assert ship.value("taskscope_shipper_connected") == 0
             assert ship.value("taskscope_spool_size_bytes") == 24
     assert sum("cannot be reached" in sentence for sentence in ship.said) == 1
+
+
+def test_patience_with_a_server_that_never_came_up_ends_in_one_sentence(spool: Spool) -> None:
+    fill(spool, 3)
+    said: list[str] = []
+    settings = ShipSettings(spool=spool.folder, url=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(Trouble, match=r"cannot be reached .* start Elasticsearch or correct"):
+        run(
+            settings,
+            catalogue=CATALOGUE,
+            stop=threading.Event(),
+            port=None,
+            say=said.append,
+            patience_s=0.3,
+        )
+    assert said == []
+    assert sum(path.stat().st_size for path in spool.folder.glob("*.seg")) == 24
+
+
+def test_a_server_that_was_well_once_is_waited_for_beyond_all_patience(
+    spool: Spool, faulty: Faulty
+) -> None:
+    fill(spool, 1)
+    stop, said = threading.Event(), list[str]()
+    settings = ShipSettings(spool=spool.folder, url=faulty.url, pause_s=0.05)
+    metrics = ShipperMetrics(CATALOGUE, settings)
+    shipper = Shipper(
+        settings=settings,
+        catalogue=CATALOGUE,
+        metrics=metrics,
+        stop=stop,
+        say=said.append,
+        patience_s=0.1,
+    )
+    thread = threading.Thread(target=shipper.run)
+    thread.start()
+    until(lambda: faulty.stored)
+    faulty.plans = [lambda ids: (503, [503] * len(ids))] * 4
+    fill(spool, 2)
+    until(lambda: len(faulty.stored) == 3)
+    stop.set()
+    thread.join(10)
+    assert shipper.lost is None
+    assert any("takes lines again" in sentence for sentence in said)
 
 
 def test_a_certificate_that_is_none_is_said_and_the_lines_wait(

@@ -42,12 +42,14 @@ def run(
     port: int | None,
     address: str = _LOOPBACK,
     say: Say = _to_stderr,
+    patience_s: float | None = None,
 ) -> None:
     """Ships the service's lines until `stop` is set, then at most 5 s longer; what is left waits on disk.
 
     A second shipper of the same folder waits and takes over when the first ends. port, address: where its series are
     served under /metrics, or None. say: told one sentence at each change of state.
-    Raises SettingsError if the folder or the port cannot be used.
+    patience_s: how long Elasticsearch may take to be well at first; None waits for ever.
+    Raises SettingsError if the folder or the port cannot be used, Trouble when patience has ended.
     """
     if settings.in_the_clear:
         say(f"{settings.url} is not encrypted and a login crosses the network; write https:")
@@ -57,9 +59,16 @@ def run(
         with _served(metrics.registry, port, address), hushed():
             if _locked(lock, stop, settings, say):
                 shipper = Shipper(
-                    settings=settings, catalogue=catalogue, metrics=metrics, stop=stop, say=say
+                    settings=settings,
+                    catalogue=catalogue,
+                    metrics=metrics,
+                    stop=stop,
+                    say=say,
+                    patience_s=patience_s,
                 )
                 _until_stopped(shipper, stop)
+                if shipper.lost is not None:
+                    raise shipper.lost
     finally:
         os.close(lock)
 

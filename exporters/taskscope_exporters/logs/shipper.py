@@ -64,6 +64,7 @@ class Shipper:
     """One shipper of one spool folder; its caller holds the folder's lock.
 
     stop: once set, `run` returns after the request under way. say: told one sentence at each change of state.
+    patience_s: how long Elasticsearch may be out of reach or refuse before it has ever been well; None is for ever.
     wait: pauses up to so many seconds and returns whether to stop. rng: spreads the pauses.
     """
 
@@ -74,18 +75,27 @@ class Shipper:
     say: Say
     rng: random.Random = field(default_factory=random.Random)
     wait: Callable[[float], bool] | None = None
+    patience_s: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    lost: Trouble | None = None
     _client: Elasticsearch | None = None
     _failures: int = 0
     _trouble: str = ""
     _lines: int = 0
     _told_torn: int = 0
     _told_aside: int = 0
+    _began: float = 0.0
+    _was_well: bool = False
 
     def run(self) -> None:
-        """Ships until `stop` is set. Raises nothing: what fails is said, counted and tried again."""
+        """Ships until `stop` is set. Raises nothing: what fails is said, counted and tried again.
+
+        It gives up only at its start: when Elasticsearch was never well within `patience_s`, `lost` says why.
+        """
         reader = SpoolReader(self.settings.spool)
         self._lines = self.settings.batch_lines
-        while not self.stop.is_set():
+        self._began = self.clock()
+        while not self.stop.is_set() and self.lost is None:
             try:
                 client = self._ready_client()
                 batch = reader.batch(max_lines=self._lines, max_bytes=self.settings.batch_bytes)
@@ -125,6 +135,7 @@ class Shipper:
                 client.close()
                 raise
             self._client = client
+            self._was_well = True
         return self._client
 
     def _install(self, client: Elasticsearch) -> None:
@@ -219,7 +230,12 @@ class Shipper:
         self.metrics.up.set(0)
         cause = Cause.REFUSED if trouble.cause is Cause.MALFORMED else trouble.cause
         self.metrics.retries.inc(reason=cause.value)
-        if str(trouble) != self._trouble:
+        if not self._was_well and self.patience_s is not None:
+            # Told once, by whoever reads `lost`; a server that is only late is no news.
+            if self.clock() - self._began >= self.patience_s:
+                self.lost = trouble
+                return
+        elif str(trouble) != self._trouble:
             self._trouble = str(trouble)
             self.say(self._trouble)
         if trouble.timed_out:

@@ -41,12 +41,22 @@ def ship(
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port that serves /metrics; 0 serves none.")
     ] = 9400,
+    patience_s: Annotated[
+        float,
+        typer.Option(
+            "--patience",
+            metavar="SECONDS",
+            min=0,
+            help="How long Elasticsearch may take to answer at first; 0 waits for ever.",
+        ),
+    ] = 5.0,
     host: Host = "127.0.0.1",
     app: App = DEFAULT_APP,
 ) -> int:
     """Move log lines from the spool into Elasticsearch.
 
-    Each line arrives once; runs until stopped. What could not be sent waits on disk.
+    Each line arrives once; runs until stopped. What could not be sent waits on disk. An Elasticsearch that
+    never answers ends it with exit code 2; one that goes away later is waited for, for as long as it takes.
 
     Elasticsearch is found by the environment: ELASTICSEARCH_URL, and ELASTICSEARCH_API_KEY, or
     ELASTICSEARCH_USERNAME with ELASTICSEARCH_PASSWORD (each also as ..._FILE), ELASTICSEARCH_CA_CERT.
@@ -67,7 +77,14 @@ def ship(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run(settings, catalogue=catalogue, stop=stop, port=port or None, address=host)
+    run(
+        settings,
+        catalogue=catalogue,
+        stop=stop,
+        port=port or None,
+        address=host,
+        patience_s=patience_s or None,
+    )
     return 0
 
 
