@@ -22,7 +22,8 @@ from rich.console import Console
 from taskscope.testing.engines.spec import Missing, Spec, clean_env, free_port, taken
 from taskscope_ui.stack import Engines, StackState, UpOptions, read_state, running_stack
 from taskscope_ui.stack.display import Display, described
-from taskscope_ui.stack.part import Phase, Status
+from taskscope_ui.stack.part import Absent, Part, Phase, Status
+from taskscope_ui.stack.plan import Plan
 from taskscope_ui.stack.processes import Group, members, runs
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -279,3 +280,26 @@ async def test_a_part_that_is_killed_is_shown_as_down_and_the_others_go_on(tmp_p
 )
 def test_a_state_is_told_in_words(status: Status, words: str) -> None:
     assert described(status) == words
+
+
+def test_on_a_terminal_each_state_stands_in_a_table_with_what_lacks_and_what_to_open() -> None:
+    def never() -> Spec:
+        raise AssertionError("nothing is started here")
+
+    page = Part(name="page", spec=never, what="capacity page", address="http://127.0.0.1:8501")
+    shipper = Part(
+        name="shipper", spec=never, what="ships", address="http://127.0.0.1:1", door=False
+    )
+    absent = Absent(name="proxy", what="nginx", why="not here", remedy="apt-get install nginx")
+    screen = StringIO()
+    display = Display(Console(file=screen, force_terminal=True, width=100))
+    with display:
+        display.planned(Plan(parts=(page, shipper), absent=(absent,), addresses={}))
+        display.changed(Status(name="page", phase=Phase.READY, took_s=2.0))
+        display.changed(Status(name="shipper", phase=Phase.DOWN, detail="ended with [signal] KILL"))
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue().rpartition("part ")[2])
+    assert re.search(r"page +ready in 2\.0 s +http://127\.0\.0\.1:8501", last)
+    assert re.search(r"shipper +down: ended with \[signal\] KILL", last)
+    assert re.search(r"proxy +not here; run: apt-get install nginx", last)
+    assert re.search(r"capacity page +http://127\.0\.0\.1:8501", last)
+    assert "http://127.0.0.1:1 " not in last

@@ -25,7 +25,6 @@ SECRETS: Final = Credentials(
     elasticsearch_admin="a",
     elasticsearch_shipper="s",
     elasticsearch_reader="r",
-    postgres="p",
 )
 
 

@@ -25,7 +25,6 @@ class Credentials:
     elasticsearch_admin: str
     elasticsearch_shipper: str
     elasticsearch_reader: str
-    postgres: str
 
     @classmethod
     def load(cls, folder: Path) -> Credentials:
