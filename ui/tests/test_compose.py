@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,11 @@ from typing import Any, Final
 import pytest
 import yaml
 
+import taskscope.settings
+import taskscope_taskapi.settings
 from taskscope.testing.engines import nginx
+from taskscope_exporters.logs.settings import ShipSettings
+from taskscope_ui.page_settings import PageSettings
 from taskscope_ui.stack.compose_secrets import NAMES, ensure, main
 from taskscope_ui.stack.configs import target_files
 from taskscope_ui.stack.layout import Layout
@@ -259,3 +264,42 @@ def test_make_secrets_names_a_folder_that_is_not_there(
 ) -> None:
     assert main([str(tmp_path / "none" / ".env")]) == 2
     assert "No such file or directory; run this in a folder" in capsys.readouterr().err
+
+
+def environment(name: str) -> dict[str, str]:
+    """What the container is given, with a word in the place of each secret and each default taken."""
+    given = {key: str(value) for key, value in SERVICES[name].get("environment", {}).items()}
+    filled = {
+        key: re.sub(r"\$\{[A-Z_]+:\?[^}]*\}", "0123456789abcdef" * 4, value)
+        for key, value in given.items()
+    }
+    return {key: re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", value) for key, value in filled.items()}
+
+
+@pytest.mark.parametrize("name", ["api-1", "api-2"])
+def test_the_instances_are_given_settings_that_they_take(name: str) -> None:
+    api = taskscope_taskapi.settings.Settings.from_environ(environment(name))
+    library = taskscope.settings.Settings.from_environ(environment(name))
+    assert api.database.startswith("postgresql+asyncpg://taskapi:")
+    assert api.rate_limit == 100
+    assert not api.faults
+    assert library.instance == name
+
+
+def test_the_shipper_is_given_settings_that_it_takes() -> None:
+    settings = ShipSettings.from_environ(environment("shipper"))
+    assert settings.username == "taskscope_shipper"
+    assert taskscope.settings.Settings.from_environ(environment("api-1")).spool == settings.spool
+
+
+def test_the_page_is_given_settings_that_it_takes() -> None:
+    settings = PageSettings.from_environ(environment("page"))
+    assert settings.prometheus_url == "http://prometheus:9090"
+
+
+def test_images_are_built_with_extras_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(project["optional-dependencies"])
+    asked = set(re.findall(r"--extra (\w+)", TEXT))
+    assert asked == {"taskapi", "exporters", "ui"}
+    assert asked <= extras
