@@ -61,7 +61,12 @@ def create_app(
         settings=telemetry,
     )
     watch.watch_pool(database.engine)
-    app.state.service = Service(
+    app.state.service = _service(settings, database, watch)
+    return app
+
+
+def _service(settings: Settings, database: Database, watch: taskscope.Telemetry) -> Service:
+    return Service(
         settings=settings,
         database=database,
         tokens=TokenMaker(settings, signing_key(settings)),
@@ -77,7 +82,6 @@ def create_app(
             logins=watch.counter(catalogue.LOGINS),
         ),
     )
-    return app
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
