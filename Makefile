@@ -20,9 +20,14 @@ help: ## what can be made
 demo: engines ## install what is missing and run the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/taskscope up $(UP)
 
+# The live stack's tests wait more than they work, so they run beside all others; their output comes after.
 test: engines check ## install what the tests need and run them all, with real servers
-	$(BIN)/pytest --durations=15
-	$(MAKE) --no-print-directory newest
+	@$(BIN)/pytest ui/tests/live > $(TOOLS)/live.txt 2>&1 & live=$$!; \
+	trap 'kill $$live 2>/dev/null' INT TERM; \
+	$(BIN)/pytest --ignore=ui/tests/live --durations=15; rest=$$?; \
+	wait $$live; lived=$$?; cat $(TOOLS)/live.txt; \
+	exit $$((rest | lived))
+	@$(MAKE) --no-print-directory newest
 
 # A 9.x client is refused by an 8.x server, which is what a JDK older than 21 can run.
 newest: engines ## the shipper once more, with the newest client line instead of the one that serves both
@@ -65,6 +70,9 @@ $(UV):
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null \
 	  && $(PYTHON) -m venv $(TOOLS); }
 	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+secrets: env ## random passwords for docker-compose.yml, in .env, readable by you alone
+	@$(BIN)/python -m taskscope_ui.stack.compose_secrets
 
 clean: ## remove the environment and the stack's folder
 	rm -rf .venv $(TOOLS) .taskscope

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.getreports("skipped"):
         terminalreporter.write_line(
             f"SKIPPED IS FAILED: {report.nodeid}: {report.longrepr}", red=True

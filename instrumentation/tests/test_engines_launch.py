@@ -178,7 +178,6 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert modes == [0o600, 0o700, 0o700, 0o600]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers change their account")
 def test_a_folder_closed_to_the_servers_account_gets_a_stand_in_that_goes_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -238,7 +239,12 @@ def test_a_group_whose_leader_has_another_start_is_not_ours() -> None:
     me = os.getpid()
     assert runs(me, began(me))
     assert not runs(me, began(me) - 1)
-    assert members(Group(pid=os.getpgid(0), began=began(os.getpgid(0)) + 1)) == ()
+    words = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as leader:
+        start = began(leader.pid)
+        assert members(Group(pid=leader.pid, began=start)) == (leader.pid,)
+        assert members(Group(pid=leader.pid, began=start + 1)) == ()
+        leader.communicate(b"\n")
 
 
 def test_ending_what_has_ended_already_does_nothing() -> None:

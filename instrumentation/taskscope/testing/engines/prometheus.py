@@ -36,7 +36,7 @@ def prometheus(
     *,
     port: int,
     config: Path,
-    retention: str = "15d",
+    retention: str = "40d",
     features: Sequence[str] = ("exemplar-storage",),
     lifecycle: bool = True,
     extra: Sequence[str] = (),
