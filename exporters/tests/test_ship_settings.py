@@ -77,6 +77,9 @@ def test_every_fault_is_told_at_once() -> None:
     ("environ", "said"),
     [
         ({"ELASTICSEARCH_URL": "es:9200"}, "write it as https://host:9200"),
+        ({"ELASTICSEARCH_URL": "http://[::1"}, "write it as https://host:9200"),
+        ({"ELASTICSEARCH_URL": "http://es:port"}, "write it as https://host:9200"),
+        ({"ELASTICSEARCH_URL": "https://es"}, "write it as https://host:9200"),
         ({"ELASTICSEARCH_URL": "http://u:p@es:9200"}, "move it to ELASTICSEARCH_USERNAME"),
         ({"ELASTICSEARCH_USERNAME": "u"}, "without ELASTICSEARCH_PASSWORD; set it too"),
         ({"ELASTICSEARCH_PASSWORD": "p"}, "without ELASTICSEARCH_USERNAME; set it too"),

@@ -314,6 +314,39 @@ def test_a_batch_that_takes_too_long_is_sent_in_smaller_ones(spool: Spool, fault
     assert len(faulty.stored) == 40
 
 
+def test_a_server_that_answers_but_takes_no_line_is_a_trouble(spool: Spool, faulty: Faulty) -> None:
+    faulty.plans = [statuses(200, lambda _: 429)] * 10_000
+    fill(spool, 20)
+    with shipping(settings(spool, faulty)) as ship:
+        until(lambda: len(faulty.requests) > 5)
+        until(lambda: ship.value("taskscope_shipper_connected") == 0)
+        assert sum("takes no line now (e429: " in sentence for sentence in ship.said) == 1
+        faulty.plans.clear()
+        until(lambda: ship.value("taskscope_spool_size_bytes") == 0)
+        assert ship.value("taskscope_shipper_connected") == 1
+    assert len(faulty.stored) == 20
+
+
+def test_a_shipper_with_nothing_to_ship_is_connected(spool: Spool, faulty: Faulty) -> None:
+    with shipping(settings(spool, faulty)) as ship:
+        until(lambda: ship.value("taskscope_shipper_connected") == 1)
+    assert faulty.requests == []
+
+
+def test_on_a_disk_that_takes_no_acknowledgement_segments_end_all_the_same(
+    spool: Spool, faulty: Faulty
+) -> None:
+    first = spool.segment
+    (spool.folder / f"{first}.ack.new").mkdir()  # what is written there fails, as on a full disk
+    lines = fill(spool, 3000)
+    spool.close()
+    with shipping(settings(spool, faulty, batch_lines=500)) as ship:
+        until(lambda: not list(spool.folder.glob("*.seg")))
+        assert ship.value("taskscope_logs_duplicates_total") == 0
+    assert sorted(faulty.stored.values()) == sorted(lines)
+    assert sum("cannot keep what is stored already" in sentence for sentence in ship.said) == 1
+
+
 def test_dead_letters_that_cannot_be_kept_hold_the_batch(spool: Spool, faulty: Faulty) -> None:
     (spool.folder / FILE_NAME).mkdir()
     faulty.plans = [statuses(200, lambda at: 400 if at == 0 else 201)] * 10_000

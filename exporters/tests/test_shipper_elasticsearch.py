@@ -294,6 +294,23 @@ def test_a_line_the_server_can_never_take_is_a_dead_letter_and_the_rest_ships(
     assert numbers(node.documents("logs-strict-local")) == [n for n in range(100) if n != 42]
 
 
+def test_a_cluster_with_no_room_for_an_index_loses_no_line(node: Node, spool: Spool) -> None:
+    for n in range(100):
+        spool.write(line(n))
+    with node.client() as client:
+        client.cluster.put_settings(persistent={"cluster.max_shards_per_node": 1})
+    try:
+        with shipping(settings(spool.folder, node), "narrow") as said:
+            until(lambda: any("cannot write to the data stream" in sentence for sentence in said))
+            with node.client() as client:
+                client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
+            until(lambda: node.count("logs-narrow-local") == 100)
+    finally:
+        with node.client() as client:
+            client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
+    assert not (spool.folder / FILE_NAME).exists()
+
+
 def test_installing_twice_changes_nothing_the_second_time(node: Node) -> None:
     with node.client() as client:
         assert install(client, log_template("twice")) == (

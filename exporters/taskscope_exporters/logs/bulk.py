@@ -19,7 +19,15 @@ __all__ = ["Fate", "Verdict", "body_of", "send", "verdicts"]
 _FILTER: Final = ("errors", "items.*.status", "items.*.error.type", "items.*.error.reason")
 # A stream that cannot be written says nothing about a line.
 _STREAM_FAULTS: Final = frozenset(
-    {"index_not_found_exception", "security_exception", "cluster_block_exception"}
+    {
+        "cluster_block_exception",
+        "index_closed_exception",
+        "index_not_found_exception",
+        "invalid_index_name_exception",
+        "invalid_index_template_exception",
+        "security_exception",
+        "validation_exception",  # no backing index can be made: the cluster has all the shards it may have
+    }
 )
 
 
@@ -34,7 +42,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One line's fate; for a line that can never be stored, the server's kind of error and its reason."""
+    """One line's fate; for a line that is not stored, the server's kind of error and its reason."""
 
     fate: Fate
     kind: str = ""
@@ -89,21 +97,26 @@ def _verdict(item: object, settings: ShipSettings) -> Verdict:
         return Verdict(fate=Fate.STORED)
     if status == 409:
         return Verdict(fate=Fate.DUPLICATE)
-    if status == 429 or status >= 500:
-        return Verdict(fate=Fate.RETRY)
     error = result.get("error")
     details = error if isinstance(error, Mapping) else {}
     kind, reason = str(details.get("type", status)), f"{details.get('reason', '')!s:.500}"
+    if status == 429 or status >= 500:
+        return Verdict(fate=Fate.RETRY, kind=kind, reason=reason)
     if status in (401, 403, 404) or kind in _STREAM_FAULTS:
-        raise Trouble(Cause.REFUSED, _remedy(status, reason, settings))
+        raise Trouble(Cause.REFUSED, _remedy(status, kind, reason, settings))
     return Verdict(fate=Fate.DEAD, kind=kind, reason=reason)
 
 
-def _remedy(status: int, reason: str, settings: ShipSettings) -> str:
+def _remedy(status: int, kind: str, reason: str, settings: ShipSettings) -> str:
     if status == 404:
         return (
             f"{settings.url} has no template for the data stream ({reason:.200}); let a login that may manage index "
             "templates ship once; the lines wait on disk"
+        )
+    if kind in _STREAM_FAULTS - {"security_exception"}:
+        return (
+            f"{settings.url} cannot write to the data stream ({status} {kind}: {reason:.200}); mend that in "
+            "Elasticsearch, the lines wait on disk"
         )
     return (
         f"{settings.url} does not let this login write ({status}: {reason:.200}); give it create_doc and "

@@ -60,13 +60,12 @@ class ShipSettings:
             raise SettingsError("; ".join(faults))
 
     def _address_faults(self) -> tuple[str, ...]:
-        address = urlsplit(self.url)
         return (
             ""
-            if address.scheme in ("http", "https") and address.hostname
+            if _is_address(self.url)
             else f"ELASTICSEARCH_URL={_without_login(self.url)!r} is no address; write it as https://host:9200",
             "ELASTICSEARCH_URL holds a login; move it to ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD"
-            if address.username or address.password
+            if "@" in self.url
             else "",
             ""
             if _ENVIRONMENT.match(self.environment)
@@ -79,7 +78,6 @@ class ShipSettings:
 
     def _login_faults(self) -> tuple[str, ...]:
         named, with_password = self.username is not None, self.password is not None
-        address = urlsplit(self.url)
         return (
             "ELASTICSEARCH_API_KEY and ELASTICSEARCH_USERNAME are both set; keep one of them"
             if self.api_key is not None and named
@@ -91,7 +89,7 @@ class ShipSettings:
             if with_password and not named
             else "",
             "ELASTICSEARCH_CA_CERT is set but ELASTICSEARCH_URL begins with http:; write https:"
-            if self.ca_cert is not None and address.scheme == "http"
+            if self.ca_cert is not None and self.url.startswith("http:")
             else "",
             *_unreadable("ELASTICSEARCH_API_KEY_FILE", self.api_key),
             *_unreadable("ELASTICSEARCH_PASSWORD_FILE", self.password),
@@ -161,6 +159,15 @@ def _unreadable(variable: str, secret: Secret | None) -> tuple[str, ...]:
             f"{variable}={str(secret.file)!r} cannot be read: {why}; name a file this user may read",
         )
     return () if found else (f"{variable}={str(secret.file)!r} is empty; write the secret into it",)
+
+
+def _is_address(url: str) -> bool:
+    """Whether the client can use it: with a scheme, a host and a port."""
+    try:
+        address = urlsplit(url)
+        return bool(address.scheme in ("http", "https") and address.hostname and address.port)
+    except ValueError:
+        return False
 
 
 def _without_login(url: str) -> str:

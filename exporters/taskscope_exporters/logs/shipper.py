@@ -84,6 +84,7 @@ class Shipper:
     _lines: int = 0
     _told_torn: int = 0
     _told_aside: int = 0
+    _told_unkept: bool = False
     _began: float = 0.0
     _was_well: bool = False
 
@@ -101,9 +102,10 @@ class Shipper:
                 batch = reader.batch(max_lines=self._lines, max_bytes=self.settings.batch_bytes)
                 self._report(reader)
                 if batch is None:
+                    self._well()
                     self._pause(self.settings.pause_s)
                 elif self._deliver(client, batch):
-                    reader.acknowledge(batch)
+                    self._acknowledge(reader, batch)
                     if len(batch.lines) < self._lines:
                         self._pause(self.settings.pause_s)
             except Trouble as trouble:
@@ -112,8 +114,8 @@ class Shipper:
                 self._back_off(
                     Trouble(
                         Cause.REFUSED,
-                        f"spool {self.settings.spool} cannot be read or acknowledged: {error.strerror}; mend the "
-                        "folder or free the disk, nothing is dropped",
+                        f"spool {self.settings.spool} cannot be read or tidied: {error.strerror}; mend the folder or "
+                        "free the disk, nothing is dropped",
                     )
                 )
             except Exception as error:  # noqa: BLE001 # whatever it is, the lines wait and the next try may do
@@ -183,6 +185,13 @@ class Shipper:
             if trouble.cause is not Cause.MALFORMED:
                 raise
             return self._narrow(client, lines, dead, trouble)
+        if all(verdict.fate is Fate.RETRY for verdict in verdicts):
+            # Such as a disk above its flood stage: the answer is 200, and yet no line is taken.
+            raise Trouble(
+                Cause.OVERLOADED,
+                f"{self.settings.url} takes no line now ({verdicts[0].kind}: {verdicts[0].reason:.200}); give it room "
+                "or time, the lines wait on disk",
+            )
         self._succeeded()
         again: list[Line] = []
         for line, verdict in zip(lines, verdicts, strict=True):
@@ -217,9 +226,27 @@ class Shipper:
     def _stream(self) -> str:
         return f"logs-{self.catalogue.service}-{self.settings.environment}"
 
+    def _acknowledge(self, reader: SpoolReader, batch: Batch) -> None:
+        """The batch is done, on a full disk in memory alone: only so does its segment end, and make room."""
+        try:
+            reader.acknowledge(batch)
+        except OSError as error:
+            if not self._told_unkept:
+                self.say(
+                    f"spool {self.settings.spool} cannot keep what is stored already: {error.strerror}; free the disk, "
+                    "a restart until then sends lines again under the same ids"
+                )
+            self._told_unkept = True
+        else:
+            self._told_unkept = False
+
     def _succeeded(self) -> None:
-        self._failures = 0
         self._lines = min(self.settings.batch_lines, self._lines * 2)
+        self._well()
+
+    def _well(self) -> None:
+        """Elasticsearch has taken all there was; a login that was accepted counts while there was nothing yet."""
+        self._failures = 0
         self.metrics.up.set(1)
         if self._trouble:
             self._trouble = ""

@@ -103,7 +103,11 @@ class SpoolReader:
         )
 
     def acknowledge(self, batch: Batch) -> None:
-        """The batch is done: after this, also in another process or after a crash, reading goes on behind it."""
+        """The batch is done: after this, also in another process or after a crash, reading goes on behind it.
+
+        Raises OSError if that cannot be kept on disk; then it holds for this reader alone, whose ids absorb the rest.
+        """
+        self._offsets[batch.segment] = batch.end
         path = self.folder / f"{batch.segment}.ack"
         draft = self.folder / f"{batch.segment}.ack.new"
         fd = os.open(draft, _WRITE, 0o600)
@@ -115,7 +119,6 @@ class SpoolReader:
         finally:
             os.close(fd)
         draft.rename(path)
-        self._offsets[batch.segment] = batch.end
 
     def _read(self, fd: int, name: str, *, max_lines: int, max_bytes: int) -> Batch | None:
         start = self._offset(fd, name)
