@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 __all__ = ["RequestContext", "current_request"]
@@ -15,6 +16,8 @@ class RequestContext:
 
     request_id: 32 hexadecimal digits made here. client_request_id: the caller's own, if it was well formed.
     trace_id, span_id: lower-case hexadecimal digits of the server span, or None without tracing.
+    logs: the log pipeline of the application that serves it, where one process has several.
+    find_route: looks the route up while the request runs; never raises.
     """
 
     request_id: str
@@ -25,6 +28,14 @@ class RequestContext:
     route: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    logs: object | None = field(default=None, repr=False, compare=False)
+    find_route: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
+
+    def known_route(self) -> str | None:
+        """The route, if the router has matched by now."""
+        if self.route is None and self.find_route is not None:
+            self.route = self.find_route()
+        return self.route
 
 
 current_request: Final[ContextVar[RequestContext | None]] = ContextVar(

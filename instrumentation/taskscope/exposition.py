@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
+from taskscope.route import path_within
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -84,7 +86,7 @@ class Exposition:
 
 
 class ExpositionMiddleware:
-    """Answers one exact path with the exposition and hands everything else on."""
+    """Answers one exact path of the app with the exposition and hands everything else on."""
 
     def __init__(self, app: ASGIApp, *, path: str, endpoint: Exposition) -> None:
         self.app = app
@@ -92,7 +94,7 @@ class ExpositionMiddleware:
         self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == self._path:
+        if scope["type"] == "http" and path_within(scope) == self._path:
             await self._endpoint(scope, receive, send)
             return
         await self.app(scope, receive, send)

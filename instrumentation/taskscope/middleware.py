@@ -24,7 +24,7 @@ from taskscope.catalogue.builtin import (
 )
 from taskscope.context import RequestContext, current_request
 from taskscope.instruments import Instruments
-from taskscope.route import Routed, route_template
+from taskscope.route import Routed, path_within, route_template
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,6 +54,7 @@ class Hooks:
 
     excluded: exact paths that nothing is done for.
     on_start: called when the response starts and the route is known.
+    logs: the log pipeline that takes the lines of a request.
     exemplar: the trace to attach to the request's observation, as labels, or None.
     """
 
@@ -61,6 +62,7 @@ class Hooks:
     failed: Callable[[str, BaseException | None], None]
     instruments: Instruments | None = None
     access_log: AccessLog | None = None
+    logs: object | None = None
     on_start: Callable[[Scope, RequestContext], None] | None = None
     exemplar: Callable[[Scope], dict[str, str] | None] | None = None
 
@@ -93,6 +95,7 @@ class _Exchange:
         "_send",
         "body_bytes",
         "complete",
+        "ended_at",
         "gone",
         "head",
         "request",
@@ -115,8 +118,15 @@ class _Exchange:
         self.gone = False
         self.head = scope["method"] == "HEAD"
         self.request = _request_of(scope)
+        self.request.logs = hooks.logs
+        self.request.find_route = self._find_route
         self.token: Token[RequestContext | None] = current_request.set(self.request)
         self.started_at = perf_counter()
+        self.ended_at: float | None = None
+
+    def seconds(self) -> float:
+        """From the first byte to the last one sent, or to now if there was no last one."""
+        return (self.ended_at or perf_counter()) - self.started_at
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -140,11 +150,24 @@ class _Exchange:
             raise
         if (kind == "http.response.body" and not message.get("more_body", False)) or kind in _FILE:
             self.complete = True
+            # Background tasks come after it: the client waits for none of them.
+            self.ended_at = perf_counter()
+
+    def _find_route(self) -> str | None:
+        if "endpoint" not in self._scope:  # no router has matched yet
+            return None
+        try:
+            found = route_template(self._app, self._scope)
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self._hooks.failed("middleware", error)
+            return None
+        return None if found == UNMATCHED_ROUTE else found
 
     def _opening(self, message: Message) -> Message:
         # A client that left before the answer began got none, whatever the framework makes of it.
         self.status = _GONE if self.gone else message["status"]
-        self.request.route = route_template(self._app, self._scope)
+        if self.request.route is None:
+            self.request.route = route_template(self._app, self._scope)
         if self._hooks.on_start is not None:
             try:
                 self._hooks.on_start(self._scope, self.request)
@@ -170,7 +193,7 @@ class RequestMiddleware:
             self._size = instruments.histogram(RESPONSE_SIZE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._hooks.excluded:
+        if scope["type"] != "http" or path_within(scope) in self._hooks.excluded:
             await self.app(scope, receive, send)
             return
         try:
@@ -196,7 +219,8 @@ class RequestMiddleware:
                 self._active.at(()).dec()
 
     def _close(self, scope: Scope, exchange: _Exchange, failure: BaseException | None) -> None:
-        seconds = perf_counter() - exchange.started_at
+        seconds = exchange.seconds()
+        exchange.request.find_route = None  # nothing keeps the exchange alive after its end
         try:
             status, outcome = _ending(exchange, failure)
             if exchange.request.route is None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, cast
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 
-__all__ = ["Routed", "route_template"]
+__all__ = ["Routed", "path_within", "route_template"]
 
 _MAX_DEPTH: Final = 8
 
@@ -20,6 +20,16 @@ class Routed(Protocol):
 
     @property
     def routes(self) -> list[Any]: ...
+
+
+def path_within(scope: Mapping[str, Any]) -> str:
+    """The path as the application's own routes see it: without the prefix that it is served under.
+
+    uvicorn's `--root-path` and a mount put that prefix before the path of every request.
+    """
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
 
 
 def route_template(app: Routed, scope: MutableMapping[str, Any]) -> str:

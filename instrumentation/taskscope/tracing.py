@@ -28,6 +28,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 from taskscope.context import RequestContext, current_request
 from taskscope.export import otlp
+from taskscope.route import path_within
 from taskscope.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Tracing:
     ) -> None:
         self._settings = settings
         self._failed = failed
+        self._closed = False
         self.provider = TracerProvider(
             resource=Resource.create(
                 {
@@ -122,6 +124,9 @@ class Tracing:
 
     def close(self, timeout_s: float = _CLOSE_S) -> None:
         """Finished spans were exported, or `timeout_s` seconds have passed."""
+        if self._closed:
+            return
+        self._closed = True
         # The exporter retries for longer than a server waits for its shutdown, hence the thread.
         thread = Thread(target=self._shut_down, name="taskscope-tracing-close", daemon=True)
         thread.start()
@@ -203,7 +208,7 @@ class _Outside:
         self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in self._excluded:
+        if scope["type"] == "lifespan" or path_within(scope) in self._excluded:
             await self._plain(scope, receive, send)
             return
         # FastAPI >= 0.142 traces by itself once a provider is set. It leaves its own app alone when it sees the

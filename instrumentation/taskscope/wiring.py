@@ -49,8 +49,12 @@ class Telemetry:
         self._closed = False
 
     def started(self) -> None:
-        """Log lines lead to the spool even if the server set up its own logging after `instrument`."""
-        if self._logs is not None and not self._closed:
+        """Log lines lead to the spool, also if the server set up its own logging after `instrument`.
+
+        An app may start again after its end, as in tests that share one; its spans are not exported any more.
+        """
+        self._closed = False
+        if self._logs is not None:
             try:
                 self._logs.adopt()
             except Exception as error:  # noqa: BLE001 - logging must not fail the service's start
@@ -133,6 +137,7 @@ def instrument(
     hooks = Hooks(
         excluded=frozenset(settings.excluded_paths),
         failed=instruments.failed,
+        logs=pipeline,
         instruments=instruments if metrics else None,
         access_log=_access_log() if logs and settings.access_log else None,
         **_span_hooks(tracer),

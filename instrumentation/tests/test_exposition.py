@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as classic
@@ -220,6 +221,12 @@ def test_its_path_is_a_setting() -> None:
             return (await client.get(path)).text
 
     assert "taskscope_build_info" in asyncio.run(get("/internal/metrics"))
+
+
+def test_it_answers_behind_a_path_prefix() -> None:
+    app = _instrumented(settings=Settings())
+    with TestClient(app, root_path="/prefix") as client:
+        assert "taskscope_build_info" in client.get("/prefix/metrics").text
 
 
 def test_without_metrics_the_path_belongs_to_the_app() -> None:

@@ -149,6 +149,32 @@ def test_uvicorns_lines_arrive_and_its_access_lines_do_not(start: Configure) -> 
     assert not logging.getLogger("uvicorn.access").hasHandlers()
 
 
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_after_two_pipelines_logging_is_as_the_service_had_it(
+    start: Configure, first_ends_first: bool
+) -> None:
+    handlers = list(logging.getLogger().handlers)
+    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    before = structlog.get_config()
+    try:
+        pipelines = [start(), start()]
+        for pipeline in pipelines if first_ends_first else reversed(pipelines):
+            pipeline.close()
+        assert structlog.get_config() == before
+        assert logging.getLogger().handlers == handlers
+    finally:
+        structlog.reset_defaults()
+
+
+def test_a_line_after_the_end_names_the_reason(
+    start: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = start()
+    pipeline.close()
+    pipeline.emit({"event": "late"}, level="info", logger="a")
+    assert "is closed; log before" in capsys.readouterr().err
+
+
 def test_a_server_that_sets_up_logging_later_is_adopted_again(start: Configure) -> None:
     pipeline = start()
     logging.getLogger("uvicorn").propagate = False

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Request, WebSocket
+from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
 from prometheus_client.registry import CollectorRegistry
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -106,6 +106,10 @@ def service() -> FastAPI:  # noqa: C901 - a list of small routes
         request = current_request.get()
         assert request is not None
         return {"id": request.request_id, "client": request.client_request_id}
+
+    @app.get("/afterwards")
+    async def afterwards(tasks: BackgroundTasks) -> None:
+        tasks.add_task(asyncio.sleep, 0.3)
 
     @app.get("/own-id")
     async def own_id() -> Response:
@@ -275,6 +279,21 @@ def test_an_excluded_path_leaves_nothing(app: FastAPI) -> None:
     response = ask(app, "GET", "/livez")
     assert (response.status_code, count(registry)) == (200, 0)
     assert "x-request-id" not in response.headers
+
+
+def test_a_background_task_is_no_part_of_a_requests_duration(app: FastAPI) -> None:
+    registry = measured(app).registry
+    ask(app, "GET", "/afterwards")
+    assert count(registry, http_route="/afterwards", outcome="ok") == 1
+    assert value(registry, REQUEST_DURATION, part="sum", http_route="/afterwards") < 0.3
+
+
+def test_under_a_path_prefix_excluded_paths_and_routes_are_the_same(app: FastAPI) -> None:
+    registry = measured(app).registry
+    with TestClient(app, root_path="/prefix") as client:
+        client.get("/prefix/livez")
+        client.get("/prefix/items/7")
+    assert count(registry) == count(registry, http_route="/items/{item_id}") == 1
 
 
 def test_only_the_exact_path_is_excluded(app: FastAPI) -> None:

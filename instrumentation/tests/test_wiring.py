@@ -54,6 +54,11 @@ def service(lifespan: Any = None) -> FastAPI:
         get_logger("shop").info("order paid", order=order)
         return order
 
+    @app.get("/std/{number}")
+    async def said(number: int) -> None:
+        logging.getLogger("shop").warning("said")
+        get_logger("shop").info("noted", number=number)
+
     @app.get("/boom")
     async def boom() -> None:
         raise RuntimeError("broken")
@@ -191,6 +196,34 @@ def test_two_apps_in_one_process_have_their_own_series(settings: Settings) -> No
     assert (value(first.registry, PAID), value(second.registry, PAID)) == (1, 0)
 
 
+def test_lines_of_two_apps_bear_their_own_service_and_arrive_once(settings: Settings) -> None:
+    apps = {name: service() for name in ("shop", "depot")}
+    closing = [
+        instrument(
+            app,
+            service_name=name,
+            service_version="1",
+            catalogue=Catalogue(service=name, metrics=(PAID,)),
+            settings=settings,
+        )
+        for name, app in apps.items()
+    ]
+    for app in apps.values():
+        ask(app, "/std/7")
+    closing.pop().close()
+    ask(apps["shop"], "/std/8")
+    closing.pop().close()
+    found = lines(settings, "said") + lines(settings, "noted")
+    assert sorted((line["service.name"], line["message"]) for line in found) == [
+        ("depot", "noted"),
+        ("depot", "said"),
+        ("shop", "noted"),
+        ("shop", "noted"),
+        ("shop", "said"),
+        ("shop", "said"),
+    ]
+
+
 # --- logs and traces together
 
 
@@ -206,7 +239,7 @@ def test_the_handlers_line_and_the_access_line_share_request_and_trace(
     assert paid["span.id"] == served["span.id"]
     assert paid["http.request.id"] == served["http.request.id"]
     assert served["http.request.id"] == response.headers["x-request-id"]
-    assert served["http.route"] == "/pay/{order}"
+    assert served["http.route"] == paid["http.route"] == "/pay/{order}"
     assert served["http.response.status_code"] == 200
     assert served["event.duration"] > 0
 
@@ -301,6 +334,18 @@ def test_lines_reach_the_spool_although_the_server_sets_up_logging_later(
     with TestClient(app):
         logging.getLogger("uvicorn.error").error("from the server")
     assert len(lines(settings, "from the server")) == 1
+
+
+def test_an_app_that_starts_again_logs_again(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = service()
+    shop(app, settings)
+    for order in (1, 2):
+        with TestClient(app) as client:
+            client.get(f"/pay/{order}")
+    assert [line["labels"]["order"] for line in lines(settings, "order paid")] == [1, 2]
+    assert "dropped" not in capsys.readouterr().err
 
 
 def test_closing_twice_is_closing_once(settings: Settings) -> None:

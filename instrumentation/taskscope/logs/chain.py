@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from taskscope.logs.ecs import EcsEncoder, ExcInfo
 from taskscope.logs.pipeline import Emit, LogPipeline
 from taskscope.logs.spool import Spool
-from taskscope.logs.stdlib import StdlibRoute
+from taskscope.logs.stdlib import StdlibRoute, receiving
 from taskscope.settings import Settings
 
 __all__ = ["configure", "get_logger"]
@@ -56,8 +56,10 @@ def configure(
         echo=sys.stderr if settings.log_stderr else None,
         complaints=sys.stderr,
     )
-    pipeline.add(StdlibRoute(pipeline.emit, level=level, printed=settings.log_stderr))
     pipeline.add(_StructlogRoute(pipeline.emit, level=level))
+    pipeline.add(
+        StdlibRoute(pipeline.emit, level=level, printed=settings.log_stderr, owner=pipeline)
+    )
     return pipeline
 
 
@@ -75,8 +77,13 @@ class _StructlogRoute:
     def __init__(self, emit: Emit, *, level: int) -> None:
         self._emit = emit
         self._level = level
+        self._before: dict[str, Any] | None = None
 
     def install(self) -> None:
+        last = _installed()
+        if last is not self:
+            # Of another pipeline's settings only those that it found are worth going back to.
+            self._before = _configured() if last is None else last._before
         structlog.configure(
             processors=[structlog.contextvars.merge_contextvars, _as_argument],
             wrapper_class=structlog.make_filtering_bound_logger(self._level),
@@ -87,11 +94,25 @@ class _StructlogRoute:
         )
 
     def remove(self) -> None:
-        if structlog.get_config()["logger_factory"] == self._sink:
-            structlog.reset_defaults()
+        # While another pipeline lives, what stands here leads to it: `_Sink` asks for the one that receives.
+        last = _installed()
+        if last is None or receiving() is not None:
+            return
+        structlog.reset_defaults()
+        if last._before is not None:
+            structlog.configure(**last._before)
 
     def _sink(self, *names: object) -> _Sink:
         return _Sink(self._emit, str(names[0]) if names else _UNNAMED)
+
+
+def _installed() -> _StructlogRoute | None:
+    owner = getattr(structlog.get_config()["logger_factory"], "__self__", None)
+    return owner if isinstance(owner, _StructlogRoute) else None
+
+
+def _configured() -> dict[str, Any] | None:
+    return structlog.get_config() if structlog.is_configured() else None
 
 
 class _Sink:
@@ -122,7 +143,9 @@ class _Sink:
 
     def _send(self, level: str, event: dict[str, object]) -> None:
         exc_info = _exception(event.pop("exc_info", None))
-        self._emit(event, level=level, logger=self._name, exc_info=exc_info)
+        handler = receiving()
+        emit = self._emit if handler is None else handler.send
+        emit(event, level=level, logger=self._name, exc_info=exc_info)
 
 
 def _as_argument(

@@ -123,8 +123,9 @@ class EcsEncoder:
             return
         document["http.request.id"] = request.request_id
         document["http.request.method"] = walk.constant(request.method)
-        if request.route is not None:
-            document["http.route"] = walk.constant(request.route)
+        route = request.known_route()
+        if route is not None:
+            document["http.route"] = walk.constant(route)
         if request.client_request_id is not None:
             labels["client_request_id"] = walk.text(request.client_request_id)
 

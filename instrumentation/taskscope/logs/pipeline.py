@@ -111,14 +111,15 @@ class LogPipeline:
         route.install()
 
     def adopt(self) -> None:
-        """All routes lead here again, after a server has set up its own logging; may be called at any time."""
+        """All routes lead here again: after a server has set up its own logging, or after `close`."""
+        self.spool.reopen()
         for route in self._routes:
             route.install()
 
     def close(self) -> None:
         """Everything logged is on disk, and logging is as it was before `configure`."""
-        while self._routes:
-            self._routes.pop().remove()
+        for route in reversed(self._routes):
+            route.remove()
         self.spool.close()
 
     def _lost(self, reason: str, error: BaseException | None, cause: str) -> None:
@@ -153,4 +154,6 @@ class LogPipeline:
 def _why(written: Written, spool: Spool) -> str:
     if written is Written.SPOOL_FULL:
         return f"the spool {spool.folder} is full; start the shipper or raise TASKSCOPE_SPOOL_MAX_BYTES"
+    if spool.closed:
+        return f"the spool {spool.folder} is closed; log before the service's telemetry is closed"
     return f"the spool {spool.folder} cannot be written: {spool.last_error}; free the disk"

@@ -101,6 +101,16 @@ class Spool:
         """The file name of the segment that is written now; empty before the first line of a forked process."""
         return f"{self._name}.seg" if self._fd >= 0 else ""
 
+    @property
+    def closed(self) -> bool:
+        """Whether lines are refused because `close` was called."""
+        return self._closed
+
+    def reopen(self) -> None:
+        """Lines are taken again after `close`, as a new run; nothing happens if it is open."""
+        if self._closed:
+            self._begin_run()
+
     def write(self, line: bytes, *, urgent: bool = False) -> Written:
         """Appends one line, which ends with its line break. Never raises OSError: says what became of it.
 

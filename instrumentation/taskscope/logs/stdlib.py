@@ -6,10 +6,11 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from taskscope.context import current_request
 from taskscope.logs.ecs import ExcInfo
 from taskscope.logs.pipeline import Emit
 
-__all__ = ["StdlibRoute"]
+__all__ = ["StdlibRoute", "receiving"]
 
 _PLAIN_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
@@ -48,10 +49,13 @@ class StdlibRoute:
 
     uvicorn's access lines are off: the middleware's own line takes their place. Other handlers stay as they are,
     but uvicorn's are taken off if `printed`, where the pipeline prints the lines itself.
+    owner: the pipeline; where a process has several, a request's lines go to the one that its application has.
     """
 
-    def __init__(self, emit: Emit, *, level: int, printed: bool = False) -> None:
-        self._handler = _Handler(emit, level)
+    def __init__(
+        self, emit: Emit, *, level: int, printed: bool = False, owner: object = None
+    ) -> None:
+        self._handler = _Handler(emit, level, owner)
         self._level = level
         self._printed = printed
         self._before: dict[str, _State] = {}
@@ -78,6 +82,9 @@ class StdlibRoute:
         for name, state in self._before.items():
             logger = logging.getLogger(name or None)
             state.handlers += [h for h in logger.handlers if name == "" and h not in state.handlers]
+            # Another pipeline of this process may have ended since: its handler does not come back.
+            ended = {h for h in state.handlers if isinstance(h, _Handler)} - set(logger.handlers)
+            state.handlers = [h for h in state.handlers if h not in ended]
             state.restore(logger)
         self._before.clear()
 
@@ -94,15 +101,18 @@ class StdlibRoute:
 class _Handler(logging.Handler):
     """Sends records on. It has no lock of its own: the spool has one, held for the write alone."""
 
-    def __init__(self, emit: Emit, level: int) -> None:
+    def __init__(self, emit: Emit, level: int, owner: object = None) -> None:
         super().__init__(level)
-        self._emit = emit
+        self.owner = owner
+        self.send = emit
 
     def createLock(self) -> None:  # noqa: N802 # the standard library's name
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         name = str(record.name)
+        if receiving(self) is not self:
+            return
         if _of(name, _MUTED) or (record.levelno < logging.WARNING and _of(name, _FEEDBACK)):
             return
         event: dict[str, object] = {
@@ -111,13 +121,29 @@ class _Handler(logging.Handler):
         event["event"] = _message(record)
         if record.stack_info:
             event["stack"] = record.stack_info
-        self._emit(
+        self.send(
             event,
             level=_level(record.levelno),
             logger=name,
             exc_info=_exc_info(record),
             created=int(record.created * 1_000_000) * 1000,
         )
+
+
+def receiving(own: _Handler | None = None) -> _Handler | None:
+    """The handler whose pipeline takes what is logged here and now: exactly one, however many there are.
+
+    own: the answer where it is not among those that are installed. A request's lines go to the pipeline of the
+    application that serves it, all others to the one that was set up last.
+    """
+    found = [each for each in logging.getLogger().handlers if isinstance(each, _Handler)]
+    if own is not None and own not in found:
+        return own
+    if len(found) < 2:
+        return found[0] if found else None
+    request = current_request.get()
+    owner = request.logs if request is not None else None
+    return next((each for each in found if each.owner is owner), found[-1])
 
 
 def _of(name: str, families: tuple[str, ...]) -> bool:
