@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import anyio
@@ -60,7 +63,69 @@ def test_a_stack_that_is_well_gets_silence(folder: Path) -> None:
 
 def test_a_stack_that_has_ended_is_told_in_one_line(folder: Path) -> None:
     gone = me(started=1.0)  # this pid had another owner then
-    assert found(folder, gone) == [f"{folder}: the stack is not running; run: taskscope up"]
+    assert found(folder, gone, supervised=False) == [
+        f"{folder}: the stack is not running; run: taskscope up"
+    ]
+
+
+def test_a_stack_that_was_only_just_started_is_not_complained_of(folder: Path) -> None:
+    assert found(folder) == []
+    url = f"http://127.0.0.1:{free_port()}"
+    assert found(folder, me("page", url=url, starting=True, age_s=20.0)) == []
+    log = folder / "logs" / "page.log"
+    log.write_text("waiting for Godot\n")
+    (line,) = found(folder, me("page", url=url, starting=True, age_s=100.0, log=log))
+    assert line == (
+        f"page: is starting, for 100 s by now; its last line in {log} is: waiting for Godot; read {log}"
+    )
+
+
+def test_parts_whose_supervisor_was_killed_are_told_in_one_line(folder: Path) -> None:
+    (line,) = found(folder, me("page"), supervised=False)
+    assert "left parts running" in line
+    assert line.endswith("; run: taskscope up")
+
+
+def test_who_took_the_port_of_a_part_that_ended_is_named(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as thief:
+        port = thief.getsockname()[1]
+        (line,) = found(
+            folder, me("traffic"), me("page", started=1.0, url=f"http://127.0.0.1:{port}")
+        )
+    assert f"port {port} is held by pid {os.getpid()}" in line
+
+
+def test_a_part_that_could_not_start_says_why(folder: Path) -> None:
+    part = me("logs-setup", pid=0, started=0.0, detail="not started, as elasticsearch failed")
+    (line,) = found(folder, me("traffic"), part)
+    assert line.startswith("logs-setup: not started, as elasticsearch failed; stop the stack")
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"status":"success","data":[]}', b"\xff"])
+def test_a_stranger_on_the_port_of_prometheus_or_elasticsearch_is_no_traceback(
+    folder: Path, answer: bytes
+) -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_POST = do_GET  # noqa: N815 # the library's name
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        lines = found(folder, me("prometheus", url=url), me("elasticsearch", url=url))
+        server.shutdown()
+    assert any(
+        line.startswith("check of elasticsearch: the answer cannot be read") for line in lines
+    )
+    assert all("; " in line for line in lines)
 
 
 def test_one_part_that_has_ended_is_told_with_its_last_words(folder: Path) -> None:

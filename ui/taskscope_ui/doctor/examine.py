@@ -24,8 +24,8 @@ from taskscope_ui.doctor.subject import Subject
 
 __all__ = ["examine"]
 
-ANSWER_TIMEOUT_S: Final = 2.0
-WHOLE_TIMEOUT_S: Final = 4.5
+ANSWER_TIMEOUT_S: Final = 1.5
+WHOLE_TIMEOUT_S: Final = 3.5
 
 Check = Callable[[Subject, httpx2.AsyncClient], Awaitable[list[Finding]]]
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
@@ -40,13 +40,27 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
 )
 
 
+_STRANGE: Final = (
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    OSError,
+    httpx2.InvalidURL,
+)
+"""What reading an answer raises that is not what its server would say."""
+
+
 async def examine(subject: Subject) -> list[Finding]:
     """Everything that is wrong, sorted, within 5 s; empty when all is well."""
     found = check_engines(subject) + check_processes(subject) + check_folders(subject)
     done: set[str] = set()
 
     async def run(name: str, check: Check, client: httpx2.AsyncClient) -> None:
-        found.extend(await check(subject, client))
+        try:
+            found.extend(await check(subject, client))
+        except _STRANGE as error:
+            found.append(_strange(name, error))
         done.add(name)
 
     async with httpx2.AsyncClient(timeout=ANSWER_TIMEOUT_S, trust_env=False) as client:
@@ -64,3 +78,11 @@ async def examine(subject: Subject) -> list[Finding]:
         if name not in done
     ]
     return sorted(set(found))
+
+
+def _strange(name: str, error: Exception) -> Finding:
+    return Finding(
+        where=f"check of {name}",
+        what=f"the answer cannot be read ({type(error).__name__}), so another program may have given it",
+        remedy="see who listens with: ss -ltnp; free the port, stop the stack and run: taskscope up",
+    )

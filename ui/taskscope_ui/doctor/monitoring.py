@@ -24,6 +24,11 @@ __all__ = [
 ]
 
 MOST_LOG_AGE_S: Final = 60
+SCRAPED_AFTER_S: Final = 30.0
+"""A part that was started so long ago has come up and was scraped."""
+
+HELD_AFTER_S: Final = 75.0
+"""By then there are two scrapes, which a rate needs, and rules were evaluated over them."""
 
 
 async def check_targets(subject: Subject, client: httpx2.AsyncClient) -> list[Finding]:
@@ -36,12 +41,19 @@ async def check_targets(subject: Subject, client: httpx2.AsyncClient) -> list[Fi
     for target in answer["activeTargets"]:
         job = target["labels"]["job"]
         seen.add(job)
-        if target["health"] == "down":
+        if target["health"] == "down" and not subject.young(
+            _served_by(subject, job), SCRAPED_AFTER_S
+        ):
             what = f"Prometheus cannot scrape {target['scrapeUrl']}: {target['lastError'] or 'no answer'}"
             remedy = f"start what serves it, or correct {targets}/{job}.json"
             found.append(Finding(where=f"target {job}", what=what, remedy=remedy))
     for target in subject.catalogue.targets:
-        if target.job not in seen and subject.part(_part_of(target.name)) is not None:
+        part = _part_of(target.name)
+        if (
+            target.job not in seen
+            and subject.part(part) is not None
+            and not subject.young((part, "prometheus"), SCRAPED_AFTER_S)
+        ):
             what = "Prometheus has no such target"
             remedy = f"list its address in {targets}/{target.job}.json"
             found.append(Finding(where=f"target {target.job}", what=what, remedy=remedy))
@@ -69,6 +81,10 @@ async def check_rules(subject: Subject, client: httpx2.AsyncClient) -> list[Find
         found.append(
             Finding(where="rules", what=what, remedy="run `taskscope build` and restart the stack")
         )
+    if subject.part("alertmanager") is None or subject.young(
+        ("alertmanager", "prometheus"), SCRAPED_AFTER_S
+    ):
+        return found
     managers = await _get(subject, client, "/api/v1/alertmanagers")
     if managers is not None and not managers["activeAlertmanagers"]:
         remedy = f"list its address in {_targets(subject)}/alertmanagers.json"
@@ -105,6 +121,7 @@ async def check_series(subject: Subject, client: httpx2.AsyncClient) -> list[Fin
         )
         for metric in absent
         if subject.part(_part_of(metric.target)) is not None
+        and not subject.young((_part_of(metric.target), "prometheus"), HELD_AFTER_S)
     ]
 
 
@@ -113,6 +130,8 @@ async def check_log_age(subject: Subject, client: httpx2.AsyncClient) -> list[Fi
     found = []
     catalogue: Catalogue = subject.catalogue
     connected = await _query(subject, client, selector(catalogue, LOG_SHIPPER_UP))
+    if connected is None or subject.young(("shipper", "elasticsearch"), SCRAPED_AFTER_S):
+        return []
     if connected and float(connected[0]["value"][1]) == 0:
         what = "Elasticsearch refuses its lines or does not answer; they wait on disk"
         found.append(Finding(where="shipper", what=what, remedy=f"read {_log(subject, 'shipper')}"))
@@ -140,14 +159,14 @@ async def check_lines_dropped(subject: Subject, client: httpx2.AsyncClient) -> l
 async def check_page_data(subject: Subject, client: httpx2.AsyncClient) -> list[Finding]:
     """The page runs and would show nothing."""
     name = "service:http_requests:rate5m"
-    if subject.part("page") is None:
+    if subject.part("page") is None or subject.young(("api-1", "prometheus"), HELD_AFTER_S):
         return []
     answer = await _query(subject, client, f'{name}{{service="{subject.catalogue.service}"}}')
     if answer is None or answer:
         return []
     what = f"Prometheus holds no {name}, so it has nothing to show"
     remedy = (
-        "see that the service is scraped and its rules are loaded; a fresh stack needs a minute"
+        "see that the service is scraped, its rules are loaded and somebody asks it for anything"
     )
     return [Finding(where="page", what=what, remedy=remedy)]
 
@@ -159,6 +178,12 @@ def _targets(subject: Subject) -> str:
 def _log(subject: Subject, name: str) -> str:
     part = subject.part(name)
     return str(part.log) if part is not None and part.log else f"the log of {name}"
+
+
+def _served_by(subject: Subject, job: str) -> tuple[str, ...]:
+    """The parts that serve a job's targets."""
+    names = [_part_of(target.name) for target in subject.catalogue.targets if target.job == job]
+    return ("api-1", "api-2") if "api-1" in names else (*names, job)
 
 
 def _part_of(target: str) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
 import psutil
 
+from taskscope.testing.engines.spec import taken
 from taskscope_ui.doctor.finding import Finding
 from taskscope_ui.doctor.subject import Part, Subject
+from taskscope_ui.stack.logfiles import last_words
+from taskscope_ui.stack.processes import holder
 
 __all__ = ["alive", "check_answers", "check_engines", "check_processes"]
 
@@ -23,7 +27,11 @@ HEALTH_PATHS: Final = {
 }
 """Where a part says that it is well; a part that is not listed has to answer at its own address."""
 
-_TAIL_BYTES: Final = 4096
+LATE_AFTER_S: Final = 90.0
+"""Every part is ready before that, unless something is wrong or the machine is very busy."""
+
+_ANY: Final = r"(?!)"  # no line is better than the last one
+_AGAIN: Final = "stop the stack with Ctrl-C and run: taskscope up"
 
 
 def alive(part: Part) -> bool:
@@ -49,31 +57,47 @@ def check_engines(subject: Subject) -> list[Finding]:
 
 def check_processes(subject: Subject) -> list[Finding]:
     """Parts whose process has ended, with the last thing they said."""
-    if not subject.parts:
-        return [
-            Finding(
-                where=str(subject.folder),
-                what="no stack was started here",
-                remedy="run: taskscope up",
-            )
-        ]
     gone = [part for part in subject.parts if not alive(part)]
-    if len(gone) == len(subject.parts):
-        return [
-            Finding(
-                where=str(subject.folder),
-                what="the stack is not running",
-                remedy="run: taskscope up",
-            )
-        ]
+    if not subject.supervised:
+        what = _without_supervisor(subject, runs=len(gone) < len(subject.parts))
+        finding = Finding(where=str(subject.folder), what=what, remedy="run: taskscope up")
+        return [finding]
+    late = [part for part in subject.parts if _late(part) and part not in gone]
     return [
-        Finding(
+        Finding(where=part.name, what=_ended(part), remedy=_AGAIN)
+        if part in gone
+        else Finding(
             where=part.name,
-            what=f"its process has ended{_last_words(part)}",
-            remedy="stop the stack with Ctrl-C and run: taskscope up",
+            what=f"is starting, for {part.age_s:.0f} s by now{_last_words(part)}",
+            remedy=_read(part),
         )
-        for part in gone
+        for part in (*gone, *late)
     ]
+
+
+def _without_supervisor(subject: Subject, *, runs: bool) -> str:
+    if not subject.known:
+        return "no stack was started here"
+    if runs:
+        return "taskscope up has ended and left parts running, which its next start ends first"
+    return "the stack is not running"
+
+
+def _late(part: Part) -> bool:
+    # A download takes as long as it takes, and its own bound ends it.
+    return part.starting and part.age_s > LATE_AFTER_S and part.name != "fetch"
+
+
+def _ended(part: Part) -> str:
+    if not part.pid:
+        return part.detail or "was not started"
+    port = urlsplit(part.url).port or 0
+    thief = f", and port {port} is held by {holder(port)}" if port and taken(port) else ""
+    return f"its process has ended{_last_words(part)}{thief}"
+
+
+def _read(part: Part) -> str:
+    return f"read {part.log}" if part.log else _AGAIN
 
 
 async def check_answers(subject: Subject, client: httpx2.AsyncClient) -> list[Finding]:
@@ -88,17 +112,21 @@ async def check_answers(subject: Subject, client: httpx2.AsyncClient) -> list[Fi
     async with anyio.create_task_group() as group:
         for part in subject.parts:
             # Elasticsearch asks for a password; its own check does that.
-            if part.url and part.name != "elasticsearch" and alive(part):
+            if part.url and part.name != "elasticsearch" and alive(part) and not part.starting:
                 group.start_soon(ask, part)
     return sorted(found)
 
 
 async def _ask(part: Part, client: httpx2.AsyncClient) -> Finding | None:
     url = part.url.rstrip("/") + HEALTH_PATHS.get(part.name, "/")
-    remedy = f"read {part.log}" if part.log else "restart it"
+    remedy = _read(part)
     try:
         response = await client.get(url)
     except httpx2.HTTPError as error:
+        if _stopped(part):
+            what = f"{part.url} does not answer, as its process was stopped by a signal"
+            remedy = f"run: kill -CONT -- -{part.pid}, or {remedy}"
+            return Finding(where=part.name, what=what, remedy=remedy)
         what = f"{part.url} does not answer ({type(error).__name__})"
         return Finding(where=part.name, what=what, remedy=remedy)
     if response.status_code >= 500 or (part.name in HEALTH_PATHS and response.status_code != 200):
@@ -109,9 +137,12 @@ async def _ask(part: Part, client: httpx2.AsyncClient) -> Finding | None:
 def _last_words(part: Part) -> str:
     if part.detail:
         return f" ({part.detail})"
-    if part.log is None or not part.log.is_file():
-        return ""
-    with part.log.open("rb") as file:
-        file.seek(max(0, part.log.stat().st_size - _TAIL_BYTES))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-    return f"; its last line in {part.log} is: {lines[-1][:200]}" if lines else ""
+    words = last_words(part.log, _ANY) if part.log else ""
+    return f"; its last line in {part.log} is: {words[:200]}" if words else ""
+
+
+def _stopped(part: Part) -> bool:
+    try:
+        return bool(psutil.Process(part.pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
