@@ -15,6 +15,7 @@ from taskscope.catalogue import Catalogue, Match, Objective
 from taskscope.catalogue.builtin import DB_CONNECTIONS, DB_CONNECTIONS_MAX, REQUEST_DURATION
 from taskscope.catalogue.promql import (
     SLI_WINDOWS,
+    any_of,
     bad_events,
     escape,
     number,
@@ -99,7 +100,7 @@ def slow_recordings(catalogue: Catalogue, objective: Objective) -> tuple[Recordi
 def service_recordings(catalogue: Catalogue) -> tuple[Recording, ...]:
     """The service's request rate, share of server errors, 95th percentile and pool utilization."""
     requests = f"sum(rate({selector(catalogue, REQUEST_DURATION, part='count')}[{_STEP}]))"
-    matcher = f'{_SERVER_FAULT.label}=~"{"|".join(_SERVER_FAULT.values)}"'
+    matcher = f'{_SERVER_FAULT.label}=~"{any_of(_SERVER_FAULT.values)}"'
     failed = selector(catalogue, REQUEST_DURATION, part="count", matchers=(matcher,))
     errors = binary(f"sum(rate({failed}[{_STEP}]))", "or", f"0 * {requests}")
     buckets = selector(catalogue, REQUEST_DURATION, part="bucket")
@@ -167,6 +168,6 @@ def _budget_remaining(catalogue: Catalogue, objective: Objective) -> str:
 
 
 def _one_operand_a_line(expr: str) -> str:
-    if expr.startswith("(") and expr.endswith(")"):
-        expr = expr[1:-1]
-    return expr.replace(" or ", "\nor\n")
+    # The last one: a label's value may hold the same words.
+    bad, either, none = expr.rpartition(" or 0 * ")
+    return f"{bad.removeprefix('(')}\nor\n0 * {none.removesuffix(')')}" if either else expr

@@ -27,7 +27,7 @@ JOBS = Metric(
     unit="{job}",
     help="Jobs by result.",
     owner="mill",
-    labels=(Label("result", values=("done", 'the "odd" one', "failed")),),
+    labels=(Label("result", values=("done", 'the "odd" one', "cut short (or not)", "failed")),),
     target="worker",
 )
 GRIND = Metric(
@@ -48,7 +48,7 @@ MILL = Catalogue(
             metric=JOBS,
             target=Decimal("0.9"),
             window=Window(days=7),
-            bad=Match(label="result", values=('the "odd" one', "failed")),
+            bad=Match(label="result", values=('the "odd" one', "cut short (or not)", "failed")),
         ),
         Objective(
             name="slow-grind",

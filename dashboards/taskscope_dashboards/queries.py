@@ -10,7 +10,7 @@ from typing import Final
 
 from taskscope.catalogue import Catalogue, Kind, Match, Metric
 from taskscope.catalogue.builtin import REQUEST_DURATION
-from taskscope.catalogue.promql import escape, number, selector
+from taskscope.catalogue.promql import any_of, number, selector
 
 __all__ = [
     "NOW",
@@ -75,7 +75,7 @@ def share(
 ) -> str:
     """The share of events that match `bad`, 0 to 1; no answer where there were no events."""
     label = metric.label(bad.label).prometheus
-    wrong = (*matchers, f'{label}=~"{escape("|".join(bad.values))}"')
+    wrong = (*matchers, f'{label}=~"{any_of(bad.values)}"')
     total = per_second(catalogue, metric, by=by, matchers=matchers, window=window)
     failed = per_second(catalogue, metric, by=by, matchers=wrong, window=window)
     return f"{or_zero(failed, total)} / ({total} > 0)"
@@ -113,4 +113,4 @@ def all_jobs(catalogue: Catalogue) -> str:
     """A matcher of every job of the service, the service first."""
     own = catalogue.job(REQUEST_DURATION)
     others = sorted(target.job for target in catalogue.targets if target.job != own)
-    return f'job=~"{escape("|".join((own, *others)))}"'
+    return f'job=~"{any_of((own, *others))}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import promql_parser
@@ -75,6 +76,17 @@ def test_a_window_that_is_not_recorded_is_refused() -> None:
 )
 def test_numbers_are_written_without_dust(value: str, text: str) -> None:
     assert promql.number(Decimal(value)) == text
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=0x2FF, exclude_characters="\x00")), min_size=1))
+def test_a_choice_of_values_matches_each_and_nothing_else(values: list[str]) -> None:
+    (matcher,) = promql_parser.parse(f'up{{x=~"{promql.any_of(values)}"}}').matchers.matchers
+    assert all(re.fullmatch(matcher.value, value) for value in values)
+    assert bool(re.fullmatch(matcher.value, "a1")) == ("a1" in values)
+
+
+def test_a_value_that_reads_like_a_pattern_is_taken_literally() -> None:
+    assert promql.any_of(("c++", "4.x")) == r"c\\+\\+|4\\.x"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")))

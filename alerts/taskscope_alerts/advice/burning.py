@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from taskscope.catalogue import Catalogue, Kind, Objective
 from taskscope.catalogue.builtin import REQUEST_DURATION
-from taskscope.catalogue.promql import escape, number, selector, sli_ratio
+from taskscope.catalogue.promql import any_of, escape, number, selector, sli_ratio
 from taskscope_alerts.advice import first_look
 from taskscope_alerts.advice.figures import percent, span
 from taskscope_alerts.runbook import Runbook, Step
@@ -152,12 +152,11 @@ def _breakdowns(catalogue: Catalogue, objective: Objective) -> list[str]:
             f"topk(5, histogram_quantile(0.95, sum by (le, {name}) (rate({buckets}[5m]))) >= 0)"
             for name in dimensions
         ]
-    values = "|".join(objective.bad.values)
     source = selector(
         catalogue,
         metric,
         part="count" if metric.kind is Kind.HISTOGRAM else "",
-        matchers=(f'{bad_label}=~"{escape(values)}"',),
+        matchers=(f'{bad_label}=~"{any_of(objective.bad.values)}"',),
     )
     return [f"topk(5, sum by ({name}) (rate({source}[5m])))" for name in dimensions]
 

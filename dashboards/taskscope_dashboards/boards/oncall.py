@@ -7,7 +7,7 @@ from typing import Final
 
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import PROCESS_START_TIME, REQUEST_DURATION
-from taskscope.catalogue.promql import escape, selector
+from taskscope.catalogue.promql import any_of, escape, selector
 from taskscope_dashboards.board import Annotation, Board, Row
 from taskscope_dashboards.boards.business import business
 from taskscope_dashboards.boards.logs import log_lines, logs_health
@@ -163,7 +163,7 @@ def _route_column(catalogue: Catalogue) -> Column:
 
 def _by_errors(catalogue: Catalogue) -> Panel:
     label = REQUEST_DURATION.label(SERVER_FAULT.label).prometheus
-    matcher = f'{label}=~"{"|".join(SERVER_FAULT.values)}"'
+    matcher = f'{label}=~"{any_of(SERVER_FAULT.values)}"'
     total = per_second(catalogue, REQUEST_DURATION, by=(_ROUTE,), window=NOW)
     failed = per_second(catalogue, REQUEST_DURATION, by=(_ROUTE,), matchers=(matcher,), window=NOW)
     ratio = share(catalogue, REQUEST_DURATION, SERVER_FAULT, by=(_ROUTE,), window=NOW)

@@ -6,6 +6,8 @@ Alerts and dashboards share these words, so a recorded series has one spelling. 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -17,6 +19,7 @@ from taskscope.errors import ObjectiveError
 __all__ = [
     "RECORDED",
     "SLI_WINDOWS",
+    "any_of",
     "bad_events",
     "burn_ratio",
     "escape",
@@ -47,6 +50,14 @@ RECORDED: Final[dict[str, tuple[str, ...]]] = {
 def escape(value: str) -> str:
     """A label value as it must stand inside a double-quoted PromQL string."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+_SPECIAL: Final = re.compile(r"[\\.+*?()|\[\]{}^$]")
+
+
+def any_of(values: Iterable[str]) -> str:
+    """A regular expression that matches exactly one of `values`, as it must stand inside double quotes."""
+    return escape("|".join(_SPECIAL.sub(r"\\\g<0>", value) for value in values))
 
 
 def number(value: Decimal | float | int) -> str:
@@ -82,10 +93,12 @@ def bad_events(catalogue: Catalogue, objective: Objective, window: str) -> str:
     total = total_events(catalogue, objective, window)
     if objective.bad is not None:
         label = objective.metric.label(objective.bad.label).prometheus
-        values = "|".join(objective.bad.values)
         part = _events_part(objective.metric)
         source = selector(
-            catalogue, objective.metric, part=part, matchers=(f'{label}=~"{escape(values)}"',)
+            catalogue,
+            objective.metric,
+            part=part,
+            matchers=(f'{label}=~"{any_of(objective.bad.values)}"',),
         )
         return f"(sum(rate({source}[{window}])) or 0 * {total})"
     if objective.threshold is None:
