@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx2
 
 from taskscope_ui.doctor.finding import Finding
-from taskscope_ui.doctor.processes import alive
+from taskscope_ui.doctor.processes import answers
 from taskscope_ui.doctor.subject import Part, Subject
 
 __all__ = ["check_elasticsearch"]
@@ -19,7 +19,7 @@ LINES_AFTER_S: Final = 60.0
 async def check_elasticsearch(subject: Subject, client: httpx2.AsyncClient) -> list[Finding]:
     """What keeps lines from being stored or found."""
     part = subject.part("elasticsearch")
-    if part is None or part.starting or not alive(part):
+    if part is None or not answers(part):
         return []
     url = f"{part.url.rstrip('/')}/{subject.data_stream}/_search"
     query: dict[str, Any] = {"size": 0, "track_total_hits": 1}

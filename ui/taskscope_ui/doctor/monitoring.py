@@ -11,7 +11,7 @@ from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import LOG_AGE, LOG_DROPPED, LOG_SHIPPER_UP
 from taskscope.catalogue.promql import RECORDED, selector
 from taskscope_ui.doctor.finding import Finding
-from taskscope_ui.doctor.processes import alive
+from taskscope_ui.doctor.processes import answers
 from taskscope_ui.doctor.subject import Subject
 
 __all__ = [
@@ -207,7 +207,7 @@ async def _get(
     parameters: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
     part = subject.part("prometheus")
-    if part is None or not alive(part):
+    if part is None or not answers(part):
         return None  # told by the check of processes
     try:
         response = await client.get(part.url.rstrip("/") + path, params=dict(parameters or {}))

@@ -15,7 +15,7 @@ from taskscope_ui.doctor.subject import Part, Subject
 from taskscope_ui.stack.logfiles import last_words
 from taskscope_ui.stack.processes import holder
 
-__all__ = ["alive", "check_answers", "check_engines", "check_processes"]
+__all__ = ["alive", "answers", "check_answers", "check_engines", "check_processes"]
 
 HEALTH_PATHS: Final = {
     "prometheus": "/-/healthy",
@@ -30,6 +30,7 @@ HEALTH_PATHS: Final = {
 LATE_AFTER_S: Final = 90.0
 """Every part is ready before that, unless something is wrong or the machine is very busy."""
 
+_HALTED: Final = "does not answer, as its process was stopped by a signal"
 _ANY: Final = r"(?!)"  # no line is better than the last one
 _AGAIN: Final = "stop the stack with Ctrl-C and run: taskscope up"
 
@@ -47,6 +48,11 @@ def alive(part: Part) -> bool:
         return False
 
 
+def answers(part: Part) -> bool:
+    """Whether the part is one that should answer now: it runs, and does not only start."""
+    return not part.starting and alive(part) and not _halted(part)
+
+
 def check_engines(subject: Subject) -> list[Finding]:
     """Programs that the stack needs and this machine lacks."""
     return [
@@ -62,16 +68,26 @@ def check_processes(subject: Subject) -> list[Finding]:
         what = _without_supervisor(subject, runs=len(gone) < len(subject.parts))
         finding = Finding(where=str(subject.folder), what=what, remedy="run: taskscope up")
         return [finding]
+    halted = [part for part in subject.parts if part not in gone and _halted(part)]
     late = [part for part in subject.parts if _late(part) and part not in gone]
     return [
-        Finding(where=part.name, what=_ended(part), remedy=_AGAIN)
-        if part in gone
-        else Finding(
-            where=part.name,
-            what=f"is starting, for {part.age_s:.0f} s by now{_last_words(part)}",
-            remedy=_read(part),
-        )
-        for part in (*gone, *late)
+        *(Finding(where=part.name, what=_ended(part), remedy=_AGAIN) for part in gone),
+        *(
+            Finding(
+                where=part.name,
+                what=_HALTED,
+                remedy=f"run: kill -CONT -- -{part.pid}, or {_read(part)}",
+            )
+            for part in halted
+        ),
+        *(
+            Finding(
+                where=part.name,
+                what=f"is starting, for {part.age_s:.0f} s by now{_last_words(part)}",
+                remedy=_read(part),
+            )
+            for part in late
+        ),
     ]
 
 
@@ -112,7 +128,7 @@ async def check_answers(subject: Subject, client: httpx2.AsyncClient) -> list[Fi
     async with anyio.create_task_group() as group:
         for part in subject.parts:
             # Elasticsearch asks for a password; its own check does that.
-            if part.url and part.name != "elasticsearch" and alive(part) and not part.starting:
+            if part.url and part.name != "elasticsearch" and answers(part):
                 group.start_soon(ask, part)
     return sorted(found)
 
@@ -123,10 +139,6 @@ async def _ask(part: Part, client: httpx2.AsyncClient) -> Finding | None:
     try:
         response = await client.get(url)
     except httpx2.HTTPError as error:
-        if _stopped(part):
-            what = f"{part.url} does not answer, as its process was stopped by a signal"
-            remedy = f"run: kill -CONT -- -{part.pid}, or {remedy}"
-            return Finding(where=part.name, what=what, remedy=remedy)
         what = f"{part.url} does not answer ({type(error).__name__})"
         return Finding(where=part.name, what=what, remedy=remedy)
     if response.status_code >= 500 or (part.name in HEALTH_PATHS and response.status_code != 200):
@@ -141,7 +153,7 @@ def _last_words(part: Part) -> str:
     return f"; its last line in {part.log} is: {words[:200]}" if words else ""
 
 
-def _stopped(part: Part) -> bool:
+def _halted(part: Part) -> bool:
     try:
         return bool(psutil.Process(part.pid).status() == psutil.STATUS_STOPPED)
     except psutil.Error:

@@ -90,6 +90,11 @@ def test_the_readers_key_is_wrong(live: Live) -> None:
         assert named(live, "elasticsearch", "refuses the reader's key with 401", "taskscope up")
 
 
+def test_the_shippers_key_is_wrong(live: Live) -> None:
+    with changed(live.folder / "secrets" / "elasticsearch_shipper", "wrong\n"):
+        assert named(live, "elasticsearch", "refuses the shipper's key with 401", "taskscope up")
+
+
 def test_a_folder_open_to_others(live: Live) -> None:
     secrets = live.folder / "secrets"
     secrets.chmod(0o755)
@@ -124,7 +129,9 @@ def test_a_part_that_hangs(live: Live) -> None:
     proxy = live.part("proxy").pid
     os.killpg(proxy, signal.SIGSTOP)
     try:
-        assert named(live, "proxy", "does not answer", "read ")
+        assert named(
+            live, "proxy", "does not answer", "stopped by a signal", f"kill -CONT -- -{proxy}"
+        )
     finally:
         os.killpg(proxy, signal.SIGCONT)
 
