@@ -6,6 +6,7 @@ OpenTelemetry's own variables come first; a `TASKSCOPE_*` variable exists only w
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,25 @@ from urllib.parse import urlsplit
 
 from taskscope.errors import SettingsError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "is_service_link"]
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_LINK: Final = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LINKED: Final = ("tcp://", "udp://", "sctp://")
+
+
+def is_service_link(variable: str, text: str) -> bool:
+    """Whether Kubernetes put the variable there: it names each Service of a namespace to all pods in it.
+
+    A Service called taskapi gives `TASKAPI_SERVICE_HOST`, `TASKAPI_PORT=tcp://…` and more, which nobody set.
+    """
+    return _LINK.fullmatch(variable) is not None or (
+        variable.endswith("_PORT") and text.startswith(_LINKED)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +127,10 @@ class Settings:
                 faults.append(f"{variable}={text!r} cannot be read; {remedy}")
         faults += [
             f"{variable} is not a setting; the settings are {', '.join(sorted(_own()))}"
-            for variable in environ
-            if variable.startswith("TASKSCOPE_") and variable not in _VARIABLES
+            for variable, text in environ.items()
+            if variable.startswith("TASKSCOPE_")
+            and variable not in _VARIABLES
+            and not is_service_link(variable, text)
         ]
         try:
             settings = cls(**values)  # type: ignore[arg-type] # each reader returns its field's type

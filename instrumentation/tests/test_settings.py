@@ -67,3 +67,26 @@ def test_all_faults_are_told_at_once_with_their_remedies() -> None:
 def test_a_value_out_of_bounds_is_refused(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match="setting "):
         Settings.from_environ({variable: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PORT", "tcp://10.0.0.1:8000"),
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "8000"),
+        ("SERVICE_PORT_HTTP", "8000"),
+        ("PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("METRICS_SERVICE_HOST", "10.0.0.2"),
+    ],
+)
+def test_what_kubernetes_tells_of_a_service_of_that_name_is_no_setting(
+    variable: str, text: str
+) -> None:
+    assert Settings.from_environ({f"TASKSCOPE_{variable}": text}) == Settings()
+
+
+def test_a_port_is_still_no_setting() -> None:
+    with pytest.raises(SettingsError, match="TASKSCOPE_PORT is not a setting"):
+        Settings.from_environ({"TASKSCOPE_PORT": "8000"})

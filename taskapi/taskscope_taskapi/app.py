@@ -20,7 +20,7 @@ from taskscope_taskapi.handlers import answer_problems
 from taskscope_taskapi.limits import Limiter
 from taskscope_taskapi.open_tasks import keep_counting
 from taskscope_taskapi.receiving import BodyGuard
-from taskscope_taskapi.responding import Bugs, Cors, SafeHeaders
+from taskscope_taskapi.responding import Bugs, Cors, Heads, SafeHeaders
 from taskscope_taskapi.routers import auth, probes, tasks, users
 from taskscope_taskapi.secret import signing_key
 from taskscope_taskapi.security import Passwords, TokenMaker
@@ -120,6 +120,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             expose_headers=_TOLD,
             max_age=600,
         )
+    app.add_middleware(Heads)
     app.add_middleware(SafeHeaders, trusted=settings.trusted_proxies)
 
 

@@ -13,14 +13,14 @@ from asyncpg.exceptions import (  # type: ignore[import-untyped] # asyncpg ships
     InterfaceError as AsyncpgInterfaceError,
 )
 from asyncpg.exceptions import PostgresError
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, exists, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from taskscope.errors import SettingsError
-from taskscope_taskapi.models import Base
+from taskscope_taskapi.models import Base, User
 from taskscope_taskapi.secret import private_folder
 from taskscope_taskapi.settings import Settings
 
@@ -95,9 +95,15 @@ class Database:
                 await session.commit()
 
     async def ping(self) -> None:
-        """The database answered a question. Raises DatabaseUnavailable."""
-        async with self.reading() as session:
-            await session.execute(text("SELECT 1"))
+        """The database answered a question about its tables. Raises DatabaseUnavailable.
+
+        SQLite answers `SELECT 1` without its file.
+        """
+        try:
+            async with self.reading() as session:
+                await session.execute(select(exists().where(User.id.is_(None))))
+        except ProgrammingError as error:
+            raise DatabaseUnavailable("its tables are not there") from error
 
     async def create_schema(self) -> None:
         """The tables exist, also when several instances start at once. Raises DatabaseUnavailable."""

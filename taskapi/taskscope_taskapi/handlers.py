@@ -76,7 +76,8 @@ def _allowed(request: Request) -> str:
     """All methods of the path; the router knows only those of the first route that it tried."""
     app: FastAPI = request.app
     operations = app.openapi()["paths"].get(route_template(app, request.scope), {})
-    return ", ".join(sorted(method.upper() for method in operations))
+    methods = {method.upper() for method in operations}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -18,7 +18,7 @@ from taskscope_taskapi.addresses import is_https
 from taskscope_taskapi.envelope import failure, named_request
 from taskscope_taskapi.settings import Network
 
-__all__ = ["CROWDED_STATE", "RATE_LIMIT_STATE", "Bugs", "Cors", "SafeHeaders"]
+__all__ = ["CROWDED_STATE", "RATE_LIMIT_STATE", "Bugs", "Cors", "Heads", "SafeHeaders"]
 
 RATE_LIMIT_STATE: Final = "rate_limit_headers"
 """Key of the request's state under which the limit leaves what the client is told."""
@@ -96,6 +96,28 @@ class Cors(CORSMiddleware):
         return failure(
             HTTPStatus.BAD_REQUEST, "This origin, method or header is not allowed.", headers=told
         )
+
+
+class Heads:
+    """HEAD is answered as GET is, without the body. The layers outside of it know what was asked."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on as a GET."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        # In place, for who observes the request finds its route in this very scope; and back before the answer,
+        # for the server looks there whether to expect a body.
+        scope["method"] = "GET"
+
+        async def send_head(message: Message) -> None:
+            scope["method"] = "HEAD"
+            await send({**message, "body": b""} if "body" in message else message)
+
+        await self.app(scope, receive, send_head)
 
 
 class Bugs:

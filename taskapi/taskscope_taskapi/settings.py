@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from taskscope.errors import SettingsError
+from taskscope.settings import is_service_link
 
 __all__ = ["MOST_CONNECTIONS", "Network", "Settings"]
 
@@ -105,7 +106,7 @@ class Settings(BaseSettings):
         given = {
             name.removeprefix(_PREFIX).lower(): text.strip()
             for name, text in environ.items()
-            if name.startswith(_PREFIX) and text.strip()
+            if name.startswith(_PREFIX) and text.strip() and not is_service_link(name, text)
         }
         try:
             return cls.model_validate(given)

@@ -8,13 +8,16 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import httpx2
 import pytest
 
 import taskscope
 from taskscope.catalogue.builtin import DB_CONNECTIONS_MAX, REQUEST_DURATION
 from taskscope.testing.logs import read_lines
 from taskscope.testing.metrics import moved, value
+from taskscope.testing.server import serving
 from taskscope_taskapi import database
 from taskscope_taskapi.app import create_app
 from taskscope_taskapi.settings import Settings
@@ -51,8 +54,25 @@ async def test_every_answer_has_one_shape(make_api: ApiMaker) -> None:
 
 
 async def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(api: Api) -> None:
-    assert (await api.http.put(TASKS)).headers["allow"] == "GET, POST"
-    assert (await api.http.put(f"{TASKS}/x")).headers["allow"] == "DELETE, GET, PATCH"
+    assert (await api.http.put(TASKS)).headers["allow"] == "GET, HEAD, POST"
+    assert (await api.http.put(f"{TASKS}/x")).headers["allow"] == "DELETE, GET, HEAD, PATCH"
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_head_is_answered_as_get_is_without_the_body(
+    make_settings: Callable[..., Settings], tmp_path: Path, parser: Literal["h11", "httptools"]
+) -> None:
+    app = create_app(make_settings(docs=True), telemetry=taskscope.Settings(spool=tmp_path / "s"))
+    path = "/api/v1/openapi.json"
+    with serving(app, http=parser) as url, httpx2.Client(base_url=url) as http:
+        plain, head, live = http.get(path), http.head(path), http.head("/livez")
+    assert (head.status_code, live.status_code) == (200, 200)
+    assert head.content == b""
+    assert head.headers["content-length"] == plain.headers["content-length"]
+    registry = app.state.telemetry.registry
+    for method in ("GET", "HEAD"):
+        labels = {"http_request_method": method, "http_route": path, "outcome": "ok"}
+        assert value(registry, REQUEST_DURATION, **labels) == 1
 
 
 async def test_a_bug_is_logged_with_its_trace_and_told_to_nobody(

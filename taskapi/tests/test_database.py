@@ -153,3 +153,16 @@ async def test_a_server_that_is_not_there_is_told_without_its_password(
         await database.ping()
     await database.close()
     assert "hunter2" not in f"{lost.value!r} {database.place}"
+
+
+async def test_a_database_whose_file_was_emptied_does_not_answer(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    database = Database(make_settings())
+    await database.create_schema()
+    await database.ping()
+    await database.close()
+    (tmp_path / "taskapi.sqlite").write_bytes(b"")
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    await database.close()

@@ -86,3 +86,21 @@ def test_a_secret_is_given_in_one_way_only() -> None:
 def test_the_settings_do_not_print_their_secret() -> None:
     settings = Settings.from_environ({"TASKAPI_JWT_SECRET": "0123456789abcdef0123456789abcdef"})
     assert "0123456789abcdef" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PORT", "tcp://10.0.0.1:8000"),
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "8000"),
+        ("SERVICE_PORT_HTTP", "8000"),
+        ("PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("METRICS_SERVICE_HOST", "10.0.0.2"),
+    ],
+)
+def test_what_kubernetes_tells_of_a_service_of_that_name_is_no_setting(
+    variable: str, text: str
+) -> None:
+    assert Settings.from_environ({f"TASKAPI_{variable}": text}) == Settings()
