@@ -77,7 +77,7 @@ def _install_packages(lacking: list[Package], progress: Callable[[str], None]) -
     _run([*before, *_APT, "update"], "check the network and /etc/apt/sources.list")
     names = [choose(package, _offered) for package in lacking]
     running = {service for package in lacking for service in package.services if _runs(service)}
-    progress(f"installing {', '.join(names)}")
+    progress(f"installing {', '.join(names)}; this takes a minute or two")
     _run(
         [*before, *_APT, "install", "-y", "--no-install-recommends", *names],
         f"run apt-get install {' '.join(names)} by hand to see more",
@@ -115,6 +115,20 @@ def _quiet(words: list[str]) -> int:
 
 
 def _run(words: list[str], remedy: str) -> None:
-    code = subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode
-    if code:
-        raise EngineError(f"install: {' '.join(words)}: exit code {code}; {remedy}")
+    """What apt-get says fills screens and is of interest only when it fails; sudo asks on the terminal itself."""
+    done = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        said = [line for line in done.stdout.splitlines() if line.strip()] or ["it said nothing"]
+        error = EngineError(
+            f"install: {' '.join(words)}: exit code {done.returncode}: {said[-1]}; {remedy}"
+        )
+        error.add_note("\n".join(said[-20:]))
+        raise error
