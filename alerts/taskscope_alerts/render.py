@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.links import runbook_path
+from taskscope_alerts.advice import addresses
 from taskscope_alerts.groups import alerts_by_name, groups
 from taskscope_alerts.routing import alertmanager
 from taskscope_alerts.rule import Alert, Group, Recording
@@ -62,6 +63,7 @@ def _heading(catalogue: Catalogue, name: str, alerts: tuple[Alert, ...]) -> Head
         ),
         board=catalogue.links.board(catalogue.service, alerts[0].board),
         page=catalogue.links.page,
+        addresses=addresses.STEPS,
     )
 
 

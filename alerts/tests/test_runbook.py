@@ -11,6 +11,7 @@ import pytest
 from taskscope.catalogue import Catalogue
 from taskscope.testing.promql import lint
 from taskscope_alerts import alerts_by_name
+from taskscope_alerts.advice import addresses
 from taskscope_alerts.render import runbooks
 from taskscope_alerts.runbook import Step
 from taskscope_taskapi.catalogue import CATALOGUE
@@ -24,6 +25,7 @@ SECTIONS = (
     "Stop the harm",
     "Silence it while you work",
     "When it resolves",
+    "Addresses and logins",
     "The rule",
 )
 
@@ -40,7 +42,7 @@ def steps(catalogue: Catalogue) -> list[tuple[str, Step]]:
     return [
         (name, step)
         for name, alerts in alerts_by_name(catalogue).items()
-        for step in (*alerts[0].runbook.look, *alerts[0].runbook.mitigate)
+        for step in (*alerts[0].runbook.look, *alerts[0].runbook.mitigate, *addresses.STEPS)
     ]
 
 
@@ -80,6 +82,32 @@ def test_every_command_is_well_formed_shell() -> None:
                 ["bash", "-n", "-c", step.code], capture_output=True, text=True, check=False
             )
             assert (done.returncode, done.stderr) == (0, ""), name
+
+
+def test_every_variable_a_command_takes_from_the_shell_is_set_by_both_kinds_of_stack() -> None:
+    local, containers, _ = addresses.STEPS
+    for name in addresses.VARIABLES:
+        assert f"{name}=" in local.code
+        assert f"{name}=" in containers.code
+    known = {*addresses.VARIABLES, "USER", "NF", "POSTGRES_PASSWORD", "POSTGRES_USER"}
+    for name, text in runbooks(CATALOGUE).items():
+        steps, _, rest = text.partition("## Addresses and logins")
+        assert set(re.findall(r"\$\{?([A-Z_]{2,})", steps)) <= known, name
+        assert rest, name
+
+
+def test_every_taskscope_command_a_runbook_names_exists() -> None:
+    named = {
+        words
+        for text in runbooks(CATALOGUE).values()
+        for words in re.findall(r"\btaskscope ((?:[a-z]+)(?: (?:setup|clear))?)", text)
+    }
+    assert named <= {"build", "check", "up", "doctor", "fault clear", "logs setup"}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.iterdir()))
+def test_no_runbook_begins_like_a_page(name: str) -> None:
+    assert not (FOLDER / name).read_text("utf-8").startswith("<")
 
 
 def test_every_runbook_links_only_runbooks_that_exist() -> None:

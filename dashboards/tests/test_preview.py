@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from taskscope.testing.engines import free_port
 from taskscope_dashboards.preview import Logs, PreviewError, Prometheus, preview_server
 from taskscope_dashboards.preview.__main__ import main
+from taskscope_dashboards.preview.runbooks import runbook
 from taskscope_dashboards.preview.upstream import loopback
 from taskscope_taskapi.catalogue import CATALOGUE
 
 PAGE = Path(__file__).parents[1] / "taskscope_dashboards" / "preview" / "static"
 
+RUNBOOKS = Path(__file__).parents[2] / "alerts" / "runbooks"
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ThreadingHTTPServer]:
     """A preview whose Prometheus does not run."""
-    made = preview_server(CATALOGUE, prometheus=Prometheus(f"http://127.0.0.1:{free_port()}"))
+    made = preview_server(
+        CATALOGUE,
+        prometheus=Prometheus(f"http://127.0.0.1:{free_port()}"),
+        runbooks=RUNBOOKS,
+    )
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     yield made
@@ -65,6 +74,35 @@ def test_every_file_of_the_page_is_served(server: ThreadingHTTPServer, name: str
 @pytest.mark.parametrize("name", ["../server.py", "..%2fserver.py", "", "nothing.js"])
 def test_nothing_else_is_served(server: ThreadingHTTPServer, name: str) -> None:
     assert ask(server, f"/static/{name}")[0] == 404
+
+
+def test_the_runbook_an_alert_links_to_is_read_here_as_plain_text(
+    server: ThreadingHTTPServer,
+) -> None:
+    path = urlsplit(CATALOGUE.links.runbook("AllTargetsDown")).path
+    status, headers, body = ask(server, path)
+
+    assert (status, headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert body == (RUNBOOKS / "AllTargetsDown.md").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "None.md", "../README.md", "..%2FREADME.md", "AllTargetsDown"]
+)
+def test_no_other_file_is_read(server: ThreadingHTTPServer, name: str) -> None:
+    assert ask(server, f"/public/runbooks/{name}")[0] == 404
+
+
+def test_a_link_in_the_folder_of_runbooks_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "Secret.md").symlink_to("/etc/hostname")
+    os.mkfifo(tmp_path / "Fifo.md")
+    (tmp_path / "Own.md").write_text("# Own")
+
+    assert [runbook(tmp_path, f"{name}.md") for name in ("Secret", "Fifo", "Own")] == [
+        None,
+        None,
+        b"# Own",
+    ]
 
 
 def test_the_page_asks_no_other_host_and_sets_no_markup_from_text() -> None:

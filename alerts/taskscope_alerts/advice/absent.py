@@ -38,8 +38,8 @@ def all_down(catalogue: Catalogue, judged: tuple[Target, ...]) -> Runbook:
 def _all_down_look(catalogue: Catalogue, judged: tuple[Target, ...]) -> tuple[Step, ...]:
     return (
         Step(
-            text="Ask it yourself, as a user would, then past the proxy. An answer means that the service lives "
-            "and the scrape is broken: go to step 3.",
+            text="Ask it yourself, as a user would. 200 means that the service lives and the scrape is broken: go to "
+            "step 3.",
             code='curl -sS -m 5 -o /dev/null -w "%{http_code} in %{time_total} s\\n" "$SERVICE_URL/livez"',
             language="sh",
         ),
@@ -159,9 +159,11 @@ def metrics_absent(catalogue: Catalogue) -> Runbook:
 def _metrics_absent_look(catalogue: Catalogue) -> tuple[Step, ...]:
     return (
         Step(
-            text="What does the process show? Compare with a sound one; an HTML page or another program's "
+            text="What does the process show? INSTANCE as `up` shows it, such as 127.0.0.1:8001; a container's address "
+            "is known to the other containers alone. Compare with a sound one; an HTML page or another program's "
             "metrics mean a wrong address in the target list.",
-            code='curl -sS -m 5 -H "Accept: text/plain" "$INSTANCE_URL/metrics" | head -40',
+            code='curl -sS -m 5 "http://INSTANCE/metrics" | head -40\n'
+            'docker compose exec prometheus wget -q -T 5 -O - "http://INSTANCE/metrics" | head -40   # containers',
             language="sh",
         ),
         Step(

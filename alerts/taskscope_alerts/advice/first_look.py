@@ -7,6 +7,7 @@ import json
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import PROCESS_CPU, PROCESS_START_TIME
 from taskscope.catalogue.promql import escape, selector
+from taskscope_alerts.advice.addresses import LOGIN
 from taskscope_alerts.runbook import Step
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "containers",
     "doctor",
     "log_lines",
+    "log_template",
     "processor",
+    "psql",
     "restart",
     "roll_back",
     "targets",
@@ -45,13 +48,12 @@ def log_lines(
         },
     }
     code = (
-        'curl -sS --cacert "$ELASTICSEARCH_CA_CERT" \\\n'
-        f'  "$ELASTICSEARCH_URL/logs-{catalogue.service}-*/_search?pretty" \\\n'
-        '  -H "Authorization: ApiKey $ELASTICSEARCH_API_KEY" -H "Content-Type: application/json" \\\n'
+        f'curl -sS {LOGIN} "$ELASTICSEARCH_URL/logs-{catalogue.service}-*/_search?pretty" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
         f"  -d '{json.dumps(query)}'"
     )
     return Step(
-        text=f"{text} `trace.id` of a line leads to all lines of that request; leave `--cacert` out over plain HTTP.",
+        text=f"{text} `trace.id` of a line leads to all lines of that request.",
         code=code,
         language="sh",
     )
@@ -79,6 +81,27 @@ def processor(catalogue: Catalogue) -> Step:
 def targets(job: str, text: str) -> Step:
     """Which instances Prometheus reaches."""
     return Step(text=text, code=f'up{{job="{escape(job)}"}}', language="promql")
+
+
+def log_template(text: str) -> Step:
+    """Put the templates of the log streams again."""
+    return Step(
+        text=text,
+        code='ELASTICSEARCH_USERNAME="${ELASTICSEARCH_ADMIN%%:*}" \\\n'
+        '  ELASTICSEARCH_PASSWORD="${ELASTICSEARCH_ADMIN#*:}" taskscope logs setup\n'
+        "docker compose run --rm logs-setup   # containers: this instead; it sets the logins of .env as well",
+        language="sh",
+    )
+
+
+def psql(text: str, statement: str) -> Step:
+    """Ask PostgreSQL, as its container reaches it."""
+    return Step(
+        text=f"{text} A server elsewhere: the same by `psql` and its own address; SQLite has nothing to ask.",
+        code=f'echo "{statement}" | docker compose exec -T postgres \\\n'
+        """  sh -c 'PGPASSWORD="$POSTGRES_PASSWORD" psql -U "$POSTGRES_USER"'""",
+        language="sh",
+    )
 
 
 def containers(text: str) -> Step:

@@ -17,15 +17,15 @@ from taskscope.catalogue.builtin import (
 )
 from taskscope.catalogue.promql import selector
 from taskscope_alerts.advice import first_look
+from taskscope_alerts.advice.addresses import ADMIN
 from taskscope_alerts.runbook import Runbook, Step
 
 __all__ = ["dead_letters", "dropped", "log_path"]
 
 _ENGINE: Final = Step(
-    text="Does Elasticsearch answer, and does it take writes? 401 or 403 is the key, 429 is overload, "
+    text="Does Elasticsearch answer, and does it take writes? 401 or 403 is the login, 429 is overload, "
     "`red` or a read-only index is most often a full disk.",
-    code='curl -sS -m 5 --cacert "$ELASTICSEARCH_CA_CERT" \\\n'
-    '  -H "Authorization: ApiKey $ELASTICSEARCH_API_KEY" "$ELASTICSEARCH_URL/_cluster/health?pretty"',
+    code=f'curl -sS -m 5 {ADMIN} "$ELASTICSEARCH_URL/_cluster/health?pretty"',
     language="sh",
 )
 
@@ -46,7 +46,8 @@ def log_path(catalogue: Catalogue) -> Runbook:
         causes=(
             "Elasticsearch is down or still starting.",
             "Its disk is over the flood stage, so indices are read-only.",
-            "The API key expired or was revoked.",
+            "The API key or password expired or was revoked.",
+            "The cluster has all the shards it may have, or the stream's index is closed: the shipper's log says so.",
             "It is overloaded (429): a large query, a merge, too little memory.",
             "A burst of lines, often debug level left on.",
         ),
@@ -96,15 +97,14 @@ def _log_path_mitigate() -> tuple[Step, ...]:
         ),
         Step(
             text="Disk full: free space or drop old indices, then let it take writes again.",
-            code='curl -sS --cacert "$ELASTICSEARCH_CA_CERT" -X PUT "$ELASTICSEARCH_URL/_all/_settings" \\\n'
-            '  -H "Authorization: ApiKey $ELASTICSEARCH_API_KEY" -H "Content-Type: application/json" \\\n'
+            code=f'curl -sS {ADMIN} -X PUT "$ELASTICSEARCH_URL/_all/_settings" \\\n'
+            '  -H "Content-Type: application/json" \\\n'
             "  -d '{\"index.blocks.read_only_allow_delete\": null}'",
             language="sh",
         ),
-        Step(
-            text="Key or template: lay the template again and give the shipper a new key; what waits is sent then.",
-            code="taskscope logs setup",
-            language="sh",
+        first_look.log_template(
+            "Login or template: put the template again, and write the right key or password into the shipper's file or "
+            "environment; a file is read anew at each try, and what waits is sent then."
         ),
         first_look.doctor(),
     )
@@ -186,14 +186,12 @@ def dead_letters(catalogue: Catalogue) -> Runbook:
         ),
         causes=(
             "A field has changed its type, for example a number that became an object, since the last release.",
-            "The index template was not laid, so the first line of the day decided the types.",
-            "More fields than the index allows: a key made of a value, such as an id.",
+            "A template `logs-*@custom` of your own maps a field otherwise, or names a pipeline that fails.",
+            "A line that another program wrote into the spool: `damaged_line`.",
         ),
         mitigate=(
-            Step(
-                text="Lay the template of this version again; it takes effect with the next backing index.",
-                code="taskscope logs setup",
-                language="sh",
+            first_look.log_template(
+                "Put the template of this version again; it takes effect with the next backing index."
             ),
             Step(text="Correct the log call that sends the odd type, or rename its key."),
         ),

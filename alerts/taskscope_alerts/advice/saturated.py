@@ -58,11 +58,10 @@ def _pool_look(catalogue: Catalogue) -> tuple[Step, ...]:
             f"sum by (instance) ({selector(catalogue, ACTIVE_REQUESTS)})",
             language="promql",
         ),
-        Step(
-            text="What do the connections do? In PostgreSQL: long or `idle in transaction` is the culprit.",
-            code='psql "$DATABASE_URL" -c "select pid, state, now() - xact_start as open_for, left(query, 80) '
-            "from pg_stat_activity where state <> 'idle' order by xact_start limit 20\"",
-            language="sh",
+        first_look.psql(
+            "What do the connections do? In PostgreSQL: long or `idle in transaction` is the culprit.",
+            "select pid, state, now() - xact_start as open_for, left(query, 80) from pg_stat_activity "
+            "where state <> 'idle' order by xact_start limit 20",
         ),
         first_look.log_lines(
             catalogue,
@@ -74,10 +73,9 @@ def _pool_look(catalogue: Catalogue) -> tuple[Step, ...]:
 
 def _pool_mitigate() -> tuple[Step, ...]:
     return (
-        Step(
-            text="End the query or the idle transaction that holds the connections.",
-            code='psql "$DATABASE_URL" -c "select pg_terminate_backend(PID)"',
-            language="sh",
+        first_look.psql(
+            "End the query or the idle transaction that holds the connections.",
+            "select pg_terminate_backend(PID)",
         ),
         first_look.add_instance(
             "Traffic: add an instance, as long as all pools together stay below the server's `max_connections`."

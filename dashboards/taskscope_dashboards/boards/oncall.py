@@ -111,10 +111,12 @@ def firing(catalogue: Catalogue) -> Panel:
     since = f"ALERTS_FOR_STATE{{{service}, {_SEVERITY}}} * 1000"
     fires = f'ALERTS{{{service}, alertstate="firing", {_SEVERITY}}}'
     none = 'label_replace(vector(time() * 1000), "alertname", "none", "", "")'
-    runbooks = catalogue.links.runbooks
+    links = catalogue.links
+    # Beside the boards they are reached by a path, at whatever address the reader came to the boards.
+    runbooks = links.runbooks.removeprefix(links.grafana)
     link = (
         Link(title="Runbook", url=f"{runbooks}/${{__value.text:percentencode}}.md")
-        if runbooks.startswith(("http://", "https://"))
+        if runbooks.startswith(("http://", "https://", "/"))
         else None  # a path inside the repository is no address for a browser
     )
     return Panel(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from taskscope.catalogue import Catalogue
 from taskscope.errors import TaskscopeError
@@ -25,6 +26,12 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--elasticsearch",
         metavar="URL",
         help="an Elasticsearch on loopback; login by ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD(_FILE)",
+    )
+    parser.add_argument(
+        "--runbooks",
+        type=Path,
+        metavar="DIR",
+        help="the folder of the runbooks that alerts link to",
     )
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
     parser.add_argument(
@@ -47,6 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
             Catalogue.load(given.app),
             prometheus=Prometheus(loopback(given.prometheus, "--prometheus")),
             logs=logs,
+            runbooks=given.runbooks,
             port=given.port,
         )
     except (TaskscopeError, OSError, OverflowError) as error:

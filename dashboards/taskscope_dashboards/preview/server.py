@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from taskscope.catalogue import Catalogue
 from taskscope_dashboards.layout import Placed, place
 from taskscope_dashboards.logquery import LogQuery, search_body
+from taskscope_dashboards.preview.runbooks import PREFIX, runbook
 from taskscope_dashboards.preview.upstream import Answer, Logs, PreviewError, Prometheus
 from taskscope_dashboards.render import boards, render
 
@@ -38,10 +40,13 @@ Parameters = Mapping[str, list[str]]
 class Preview:
     """The boards of one catalogue and the engines behind them; answers requests, keeps nothing."""
 
-    def __init__(self, catalogue: Catalogue, prometheus: Prometheus, logs: Logs | None) -> None:
+    def __init__(
+        self, catalogue: Catalogue, prometheus: Prometheus, logs: Logs | None, runbooks: Path | None
+    ) -> None:
         self._service = catalogue.service
         self._prometheus = prometheus
         self._logs = logs
+        self._runbooks = runbooks
         made = boards(catalogue)
         texts = render(catalogue)
         self._boards = {board.uid: texts[f"generated/{board.uid}.json"].encode() for board in made}
@@ -60,6 +65,11 @@ class Preview:
         kind = _TYPES.get(name.rpartition(".")[2])
         body = self._static.get(name)
         return None if kind is None or body is None else (body, f"{kind}; charset=utf-8")
+
+    def runbook(self, name: str) -> tuple[bytes, str] | None:
+        """A runbook as plain text and its type, or None."""
+        body = runbook(self._runbooks, name) if self._runbooks is not None else None
+        return None if body is None else (body, "text/plain; charset=utf-8")
 
     def api(self, path: str, parameters: Parameters) -> Answer:
         """The answer to `/api/<path>`. Raises PreviewError for what it does not understand."""
@@ -125,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         if target.path.startswith("/static/"):
             name = target.path.removeprefix("/static/")
         found = self._preview.static(name) if name else None
+        if target.path.startswith(PREFIX):
+            found = self._preview.runbook(target.path.removeprefix(PREFIX))
         if found is None:
             self._send(404, b'{"error": "no such page; open / instead"}')
         else:
@@ -173,10 +185,17 @@ class _Server(ThreadingHTTPServer):
 
 
 def preview_server(
-    catalogue: Catalogue, *, prometheus: Prometheus, logs: Logs | None = None, port: int = 0
+    catalogue: Catalogue,
+    *,
+    prometheus: Prometheus,
+    logs: Logs | None = None,
+    runbooks: Path | None = None,
+    port: int = 0,
 ) -> ThreadingHTTPServer:
     """A server that listens on 127.0.0.1, not yet serving: call `serve_forever`, then `shutdown`.
 
+    runbooks: the folder of the runbooks that alerts and boards link to, if they are to be read here.
     port: 0 for a free one; `server_address[1]` tells which. Raises OSError if it is taken.
     """
-    return _Server(("127.0.0.1", port), partial(_Handler, Preview(catalogue, prometheus, logs)))
+    preview = Preview(catalogue, prometheus, logs, runbooks)
+    return _Server(("127.0.0.1", port), partial(_Handler, preview))

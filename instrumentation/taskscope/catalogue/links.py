@@ -26,10 +26,14 @@ def runbook_path(alert: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """The addresses that alerts, boards and the page point at; none ends with a slash."""
+    """The addresses that alerts, boards and the page point at; none ends with a slash.
+
+    runbooks: where the files of `alerts/runbooks` are served; by default beside the boards, which Grafana or the
+    preview shows.
+    """
 
     grafana: str = "http://127.0.0.1:3000"
-    runbooks: str = "alerts/runbooks"
+    runbooks: str = "http://127.0.0.1:3000/public/runbooks"
     page: str = "http://127.0.0.1:8501"
 
     def board(self, service: str, board: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -78,6 +79,12 @@ def preview(
             "ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD(_FILE).",
         ),
     ] = None,
+    runbooks: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="The folder of the runbooks that alerts and boards link to."
+        ),
+    ] = Path("alerts/runbooks"),
     app: App = DEFAULT_APP,
 ) -> int:
     """Show the boards in a browser, without a Grafana.
@@ -99,7 +106,9 @@ def preview(
         logs = Logs.from_environ(loopback(elasticsearch, "--elasticsearch"))
     source = Prometheus(loopback(prometheus, "--prometheus"))
     _must_be_free(port)
-    with preview_server(catalogue, prometheus=source, logs=logs, port=port) as server:
+    with preview_server(
+        catalogue, prometheus=source, logs=logs, runbooks=runbooks, port=port
+    ) as server:
         say(f"http://127.0.0.1:{server.server_address[1]}/")
         sys.stdout.flush()
         server.serve_forever()

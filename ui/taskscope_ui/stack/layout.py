@@ -59,6 +59,11 @@ class Layout:
         return self.project / "alerts" / "generated"
 
     @property
+    def runbooks(self) -> Path:
+        """The folder of the runbooks that alerts link to; Grafana's container mounts the same."""
+        return self.project / "alerts" / "runbooks"
+
+    @property
     def alertmanager_config(self) -> Path:
         """What the catalogue makes for Alertmanager; the container mounts the same file."""
         return self.rules / "alertmanager.yml"

@@ -85,6 +85,7 @@ def _boards(layout: Layout, ports: Mapping[str, int], reader: Mapping[str, str])
     words = (
         *("-m", "taskscope_dashboards.preview", "--port", str(port)),
         *("--prometheus", f"http://{HOST}:{ports['prometheus']}"),
+        *("--runbooks", str(layout.runbooks)),
         *(("--elasticsearch", f"http://{HOST}:{ports['elasticsearch']}") if reader else ()),
     )
     address = f"http://{HOST}:{port}"
