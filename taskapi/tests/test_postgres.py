@@ -149,6 +149,7 @@ async def test_a_statement_that_takes_too_long_is_ended(
     fresh: str, make_settings: Callable[..., Settings]
 ) -> None:
     database = Database(make_settings(database_url=fresh, statement_s=0.2))
+    await database.create_schema()
 
     async def sleeping() -> None:
         async with database.reading() as session:
