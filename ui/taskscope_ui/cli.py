@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from taskscope.errors import TaskscopeError
@@ -71,11 +72,10 @@ def application() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The command has run and the process exits; an error is one line on stderr, never a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a sign shows ? for it
+    _open_streams()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
     except TaskscopeError as error:
         code = _say(str(error))
     except ModuleNotFoundError as error:
@@ -84,13 +84,39 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe went away, as in `taskscope catalogue | head`; nothing more can be printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         code = 0
+    except OSError as error:
+        _close_output()
+        code = _say(
+            f"{error.filename or 'output'}: {error.strerror}; free the disk, or see its permissions"
+        )
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Both streams are there and take every sign; one that the caller had closed goes nowhere."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 # as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a sign shows ? for it
+
+
+def _close_output() -> None:
+    """What is left to print goes nowhere, so that the interpreter does not complain at its end."""
+    with suppress(OSError, ValueError):  # not a file, as in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
     import typer
+
+    for word in arguments:
+        if word.encode("utf-8", "replace").decode() != word:
+            return _say(f"argument {word!r} is not UTF-8; rename what it names")
 
     # typer carries click inside since 0.25 and uses the package before: both give the class this way.
     click_exception: type[Exception] = next(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskscope.errors import TaskscopeError
+from taskscope.errors import EngineError, TaskscopeError
 
 __all__ = ["FaultError", "Faults", "begin_with", "parse", "tell"]
 
@@ -62,7 +63,10 @@ def begin_with(folder: Path, faults: Faults) -> None:
     from taskscope_ui.stack.credentials import private_folder
     from taskscope_ui.stack.layout import Layout
 
-    before = state.read(folder)
+    try:
+        before = state.read(folder)
+    except EngineError:
+        before = None  # what cannot be read must not keep the next start from running
     if before is not None and before.runs:
         return
     path = Layout(folder=folder.absolute(), project=folder).traffic_control
@@ -70,7 +74,8 @@ def begin_with(folder: Path, faults: Faults) -> None:
         return
     private_folder(folder.absolute())
     private_folder(path.parent)
-    path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError, IsADirectoryError):
+        path.unlink()
     if faults.any:
         _write(path, faults)
 

@@ -71,6 +71,8 @@ def test_the_help_lists_every_command(tmp_path: Path) -> None:
         (["check", "--app", "nothing"], "taskscope: nothing: no module nothing; install it"),
         (["check", "--app", "json"], "taskscope: json has no Catalogue named CATALOGUE; write"),
         (["up", "--ports", "api"], "taskscope: --ports: 'api' is no port; write it as api=8000"),
+        (["up", "--ports", f"api={'9' * 5000}"], "taskscope: --ports: 'api=999"),
+        (["build", "--into", "\udcff"], "taskscope: argument '\\udcff' is not UTF-8; rename"),
         (["up", "--only", "nginx"], "taskscope: --only: there is no part nginx; the parts are"),
         (["up", "--for", "-1"], "taskscope: duration is -1 s; take more than 0"),
         (["fault", "errors=2"], "taskscope: fault 'errors=2': the share is not from 0 to 1"),
@@ -113,6 +115,29 @@ def test_an_unreachable_elasticsearch_is_one_line(tmp_path: Path) -> None:
         2,
         f"taskscope: {url} cannot be reached (",
     )
+
+
+@pytest.mark.parametrize("words", ["version", "catalogue", "--help", "doctor"])
+def test_an_output_that_is_full_is_one_line(tmp_path: Path, words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "taskscope_ui", words],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert one_line(done).startswith("taskscope: output: No space left on device; ")
+
+
+def test_a_closed_output_is_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m taskscope_ui version >&-"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_shipper_that_is_told_to_stop_ends_well(tmp_path: Path) -> None:

@@ -84,3 +84,13 @@ def test_a_stack_that_runs_keeps_its_faults(tmp_path: Path) -> None:
     control.write_text("{}")
     begin_with(tmp_path / "stack", Faults(errors=1))
     assert control.read_text() == "{}"
+
+
+def test_a_state_that_cannot_be_read_does_not_keep_the_next_start_from_running(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stack.json").write_text("{}")
+    begin_with(tmp_path, Faults())
+    begin_with(tmp_path, Faults(errors=0.5))
+    assert json.loads((tmp_path / "run" / "traffic.json").read_text())["errors"] == 0.5

@@ -303,3 +303,20 @@ def test_on_a_terminal_each_state_stands_in_a_table_with_what_lacks_and_what_to_
     assert re.search(r"proxy +not here; run: apt-get install nginx", last)
     assert re.search(r"capacity page +http://127\.0\.0\.1:8501", last)
     assert "http://127.0.0.1:1 " not in last
+
+
+@pytest.mark.engine
+@pytest.mark.stack
+def test_a_part_that_failed_is_the_exit_code_and_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "stack"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "alertmanager.log").symlink_to(tmp_path / "elsewhere")
+    process = command(
+        folder, "--only", "alertmanager", "--for", "2", "--ports", f"alertmanager={free_port()}"
+    )
+    out, err = process.communicate(timeout=30)
+    assert "alertmanager: failed: " in out
+    assert (process.returncode, err) == (
+        2,
+        f"taskscope: alertmanager did not run to the end; see the logs in {folder / 'logs'}\n",
+    )

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import pytest
 
+from taskscope.errors import EngineError
 from taskscope.testing.engines.spec import Missing, Spec, TcpReady
 from taskscope_ui.stack import Absent, Credentials, Engines, UpOptions
-from taskscope_ui.stack.configs import Targets, target_files, upstream_conf
+from taskscope_ui.stack.configs import Targets, target_files, text_of, upstream_conf
 from taskscope_ui.stack.layout import Layout
 from taskscope_ui.stack.options import PARTS, PORT_NAMES
 from taskscope_ui.stack.part import Part
@@ -178,3 +179,15 @@ def test_each_part_that_can_be_left_out_is(name: str) -> None:
     found = planned(UpOptions(without=frozenset({name})))
     assert found.part(name) is None
     assert name in {absent.name for absent in found.absent}
+
+
+@pytest.mark.parametrize("text", ["{ : [", "[]", "3", "scrape_configs: [{file_sd_configs: [{}]}]"])
+def test_a_configuration_that_is_none_is_named_with_the_remedy(text: str) -> None:
+    with pytest.raises(EngineError, match=r"prometheus\.yml cannot be read.*taskscope build"):
+        target_files(text)
+
+
+def test_a_file_that_is_no_text_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "a.rules.yml").write_bytes(b"\xff")
+    with pytest.raises(EngineError, match=r"a\.rules\.yml is not UTF-8; run taskscope build"):
+        text_of(tmp_path / "a.rules.yml")

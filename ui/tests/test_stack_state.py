@@ -47,7 +47,14 @@ def test_a_folder_without_a_stack_has_no_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"parts": 3}', '{"parts": [{"nome": "page"}]}', "\x00"]
+    "text",
+    [
+        *("", "[]", "{}", '{"parts": 3}', '{"parts": [{"nome": "page"}]}', "\x00"),
+        (
+            '{"pid":1,"began":1,"boot":"","project":"","traffic_control":"","spool":"",'
+            '"parts":[{"name":"page","phase":"ready","pid":"x"}]}'
+        ),
+    ],
 )
 def test_a_file_that_is_no_state_is_named_and_does_not_stop_the_next_start(
     tmp_path: Path, text: str
@@ -124,3 +131,18 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EngineError, match="file cannot be used: File exists; name another folder"):
         private_folder(tmp_path / "file")
+
+
+def test_a_folder_that_is_a_file_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError, match="is not a folder; name another with --folder"):
+        read(tmp_path / "file")
+
+
+def test_a_lock_or_secret_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run" / "lock").mkdir(parents=True)
+    with pytest.raises(EngineError, match=r"lock cannot be used: Is a directory; remove it"):
+        hold(tmp_path).__enter__()
+    (tmp_path / "secrets" / "jwt").mkdir(parents=True)
+    with pytest.raises(EngineError, match=r"jwt cannot be read: Is a directory; remove it"):
+        Credentials.load(tmp_path / "secrets")

@@ -14,6 +14,7 @@ from taskscope_ui.commands.terminal import say
 __all__ = ["add_to", "doctor", "fault", "up"]
 
 _FOLDER = Path(".taskscope")
+_PORT_DIGITS = 5
 
 
 class OptionError(TaskscopeError):
@@ -114,7 +115,7 @@ def _ports(texts: list[str] | None) -> dict[str, int]:
     found: dict[str, int] = {}
     for pair in (pair for text in texts or () for pair in text.split(",") if pair.strip()):
         name, _, number = pair.partition("=")
-        if not number.strip().isdecimal():
+        if not number.strip().isdecimal() or len(number.strip()) > _PORT_DIGITS:
             raise OptionError(f"--ports: {pair.strip()!r} is no port; write it as api=8000")
         found[name.strip()] = int(number)
     return found

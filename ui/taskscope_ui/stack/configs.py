@@ -19,31 +19,56 @@ __all__ = [
     "forget_rules",
     "listen_conf",
     "target_files",
+    "text_of",
     "upstream_conf",
 ]
 
 
 def target_files(config: str) -> tuple[str, ...]:
-    """The target lists that a prometheus.yml reads, as it names them, sorted."""
-    read: Any = yaml.safe_load(config)
-    jobs = [*read.get("scrape_configs", ())]
-    jobs += read.get("alerting", {}).get("alertmanagers", ())
-    files = {name for job in jobs for sd in job.get("file_sd_configs", ()) for name in sd["files"]}
+    """The target lists that a prometheus.yml reads, as it names them, sorted. Raises EngineError."""
+    try:
+        read: Any = yaml.safe_load(config)
+        jobs = [*read.get("scrape_configs", ())]
+        jobs += read.get("alerting", {}).get("alertmanagers", ())
+        files = {
+            str(n) for job in jobs for sd in job.get("file_sd_configs", ()) for n in sd["files"]
+        }
+    except (yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
+        raise EngineError(
+            "prometheus.yml cannot be read as a configuration of Prometheus; run taskscope build"
+        ) from error
     return tuple(sorted(files))
+
+
+def text_of(path: Path) -> str:
+    """What the file says. Raises EngineError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EngineError(
+            f"{path} cannot be read: {error.strerror}; see its permissions"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise EngineError(f"{path} is not UTF-8; run taskscope build") from error
 
 
 def assemble_prometheus(layout: Layout, folder: Path) -> dict[Path, str]:
     """The files of Prometheus' folder but for the target lists: the generated configuration and rules, unchanged."""
-    files = {folder / "prometheus.yml": layout.prometheus_config.read_text(encoding="utf-8")}
+    files = {folder / "prometheus.yml": text_of(layout.prometheus_config)}
     for rules in sorted(layout.rules.glob("*.rules.yml")):
-        files[folder / "rules" / rules.name] = rules.read_text(encoding="utf-8")
+        files[folder / "rules" / rules.name] = text_of(rules)
     return files
 
 
 def forget_rules(folder: Path) -> None:
     """No rule file of an earlier start is left in Prometheus' folder; one that was renamed would still be loaded."""
     for rules in (folder / "rules").glob("*.yml"):
-        rules.unlink()
+        try:
+            rules.unlink()
+        except OSError as error:
+            raise EngineError(
+                f"{rules} cannot be removed: {error.strerror}; remove it, or name another folder with --folder"
+            ) from error
 
 
 def upstream_conf(ports: Sequence[int]) -> str:

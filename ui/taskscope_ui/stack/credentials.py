@@ -49,25 +49,35 @@ def private_folder(folder: Path) -> Path:
 
 def _word(path: Path) -> str:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        word = _read(path)
     except FileNotFoundError:
         return _make(path)
     except OSError as error:
         raise EngineError(
             f"{path} cannot be read: {error.strerror}; remove it, a new one is made at the next start"
         ) from error
-    with os.fdopen(fd, encoding="ascii", errors="replace") as file:
-        if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
-            os.fchmod(fd, 0o600)
-        word = file.read().strip()
     if not word:
         raise EngineError(f"{path} is empty; remove it, a new one is made at the next start")
     return word
 
 
+def _read(path: Path) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, encoding="ascii", errors="replace") as file:
+        if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
+            os.fchmod(fd, 0o600)
+        return file.read().strip()
+
+
 def _make(path: Path) -> str:
     word = secrets.token_urlsafe(_BYTES)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(word + "\n")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "w", encoding="ascii") as file:
+            file.write(word + "\n")
+    except OSError as error:
+        path.unlink(missing_ok=True)  # half a secret would be taken for one at the next start
+        raise EngineError(
+            f"{path} cannot be written: {error.strerror}; free the disk, or name another folder with --folder"
+        ) from error
     return word

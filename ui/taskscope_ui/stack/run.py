@@ -13,7 +13,7 @@ import psutil
 
 from taskscope.errors import EngineError
 from taskscope_ui.stack import state
-from taskscope_ui.stack.configs import Targets, forget_rules, target_files
+from taskscope_ui.stack.configs import Targets, forget_rules, target_files, text_of
 from taskscope_ui.stack.credentials import Credentials
 from taskscope_ui.stack.engines import Engines
 from taskscope_ui.stack.layout import Layout
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Stack", "running_stack", "up"]
 
 _POLL_S: Final = 0.05
+_BROKEN: Final = (Phase.FAILED, Phase.DOWN)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -51,7 +52,7 @@ class Stack:
         self._changed = changed
         self._targets = Targets(
             layout.folder / "prometheus",
-            target_files(layout.prometheus_config.read_text(encoding="utf-8")),
+            target_files(text_of(layout.prometheus_config)),
         )
         self._started: dict[int, float] = {}
         self.supervisor = Supervisor(
@@ -209,7 +210,8 @@ async def running_stack(
 def up(options: UpOptions, *, console: Console | None = None) -> int:
     """The stack has run until it was stopped, or for `options.duration_s`; the exit code is 0.
 
-    Raises EngineError before anything starts when it cannot run as asked.
+    Raises EngineError before anything starts when it cannot run as asked, and after all was stopped when a
+    part had failed.
     """
     from rich.console import Console
 
@@ -230,4 +232,9 @@ async def _up(options: UpOptions, console: Console) -> int:
                 async for _ in signals:
                     break
             display.stopping()
+            broken = [p.name for p in stack.plan.parts if stack.status(p.name).phase in _BROKEN]
+    if broken:
+        raise EngineError(
+            f"{' and '.join(broken)} did not run to the end; see the logs in {stack.layout.logs}"
+        )
     return 0

@@ -9,10 +9,12 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from taskscope.errors import EngineError
 from taskscope_ui.stack.credentials import private_folder
@@ -100,14 +102,14 @@ def read(folder: Path) -> StackState | None:
     """The state in `folder`, None where no stack was started. Raises EngineError for a file that is not ours."""
     path = folder / _FILE
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        parts = tuple(PartRecord(**part) for part in found.pop("parts"))
-        return StackState(parts=parts, **found)
+        return msgspec.json.decode(path.read_bytes(), type=StackState)
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise EngineError(f"{folder} is not a folder; name another with --folder") from error
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error.strerror}; run as its owner") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except msgspec.MsgspecError as error:
         raise EngineError(
             f"{path} is not a stack's state; remove it and run taskscope up"
         ) from error
@@ -121,7 +123,12 @@ def hold(folder: Path) -> Iterator[None]:
     """
     private_folder(folder)
     path = private_folder((folder / _LOCK).parent) / _LOCK.name
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EngineError(
+            f"{path} cannot be used: {error.strerror}; remove it, or name another folder with --folder"
+        ) from error
     with os.fdopen(fd, "r+", encoding="ascii") as file:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,8 +139,10 @@ def hold(folder: Path) -> Iterator[None]:
                 "stop that one, or name another folder with --folder"
             ) from None
         file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with suppress(
+            OSError
+        ):  # on a full disk the lock holds all the same, and what comes next says it
+            os.write(fd, str(os.getpid()).encode())
         yield
         file.truncate(0)
 

@@ -113,7 +113,7 @@ class Supervisor:
             self._specs[part.name] = spec
             self._release(part.port)
             await to_thread.run_sync(prepare, spec)
-            log = fresh(log_path(self._logs, part.name))
+            log = self._fresh_log(part)
             try:
                 process = await anyio.open_process(
                     spec.argv,
@@ -132,6 +132,15 @@ class Supervisor:
             guard.watch(process.pid)
             self._set(part, Phase.STARTING, pid=process.pid, began=began(process.pid))
         return process
+
+    def _fresh_log(self, part: Part) -> int:
+        path = log_path(self._logs, part.name)
+        try:
+            return fresh(path)
+        except OSError as error:
+            raise EngineError(
+                f"{part.name}: {path} cannot be written: {error.strerror}; free the disk, or remove it"
+            ) from error
 
     async def _came_up(self, part: Part, process: Process) -> str:
         """Why the part is not ready, or the step not done; "" once it is."""
