@@ -25,6 +25,9 @@ __all__ = ["dashboard_json"]
 _MESSAGE: Final = "___LOG_LINE_BODY___"
 """Grafana's own word for the message among the displayed fields of a line."""
 
+_GAP_MS: Final = 60_000
+"""A line is drawn over one scrape that failed; over a longer time without an answer it would hide an outage."""
+
 _HEAT: Final = {
     "mode": "scheme",
     "scheme": "Oranges",
@@ -126,8 +129,7 @@ def _timeseries(panel: Panel, frame: Json) -> Any:
         unit=panel.unit,
         fillOpacity=60 if panel.stacked else 8,
         lineWidth=1,
-        showPoints="never",
-        spanNulls=True,
+        showPoints="auto",
         stacking={"mode": "normal" if panel.stacked else "none", "group": "A"},
         legendDisplayMode="table",
         legendCalcs=["lastNotNull", "max"],
@@ -140,14 +142,14 @@ def _timeseries(panel: Panel, frame: Json) -> Any:
             _override(name, {"color": {"mode": "fixed", "fixedColor": colour}})
             for name, colour in panel.colours
         ],
-        extraJson=_scale(panel),
+        extraJson={"fieldConfig": {"defaults": _scale(panel) | {"custom": {"spanNulls": _GAP_MS}}}},
     )
 
 
 def _scale(panel: Panel) -> Json:
     if panel.maximum is None:
         return {}
-    return {"fieldConfig": {"defaults": {"min": 0, "max": float(panel.maximum)}}}
+    return {"min": 0, "max": float(panel.maximum)}
 
 
 def _override(name: str, properties: Json) -> Json:

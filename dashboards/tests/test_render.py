@@ -110,6 +110,14 @@ def test_thresholds_are_numbers_over_a_null(catalogue: Catalogue) -> None:
             assert all(isinstance(step["value"], float) for step in others)
 
 
+def test_no_line_is_drawn_over_an_outage(catalogue: Catalogue) -> None:
+    for dashboard in dashboards(catalogue):
+        for panel in panels(dashboard):
+            if panel["type"] == "timeseries":
+                assert panel["fieldConfig"]["defaults"]["custom"]["spanNulls"] == 60_000
+                assert panel["fieldConfig"]["defaults"]["custom"]["showPoints"] == "auto"
+
+
 def test_nothing_overlaps_and_every_id_is_its_own(catalogue: Catalogue) -> None:
     for dashboard in dashboards(catalogue):
         places = [

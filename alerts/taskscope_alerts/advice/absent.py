@@ -38,9 +38,10 @@ def all_down(catalogue: Catalogue, judged: tuple[Target, ...]) -> Runbook:
 def _all_down_look(catalogue: Catalogue, judged: tuple[Target, ...]) -> tuple[Step, ...]:
     return (
         Step(
-            text="Ask it yourself, as a user would. 200 means that the service lives and the scrape is broken: go to "
-            "step 3.",
-            code='curl -sS -m 5 -o /dev/null -w "%{http_code} in %{time_total} s\\n" "$SERVICE_URL/livez"',
+            text="Ask it yourself, as a user would. 502, 503 or 504 is the proxy, which found no instance; no answer "
+            "at all is the proxy itself. Below 500, 404 too, the service lives and the scrape is broken: "
+            "go to step 3.",
+            code='curl -sS -m 5 -o /dev/null -w "%{http_code} in %{time_total} s\\n" "$SERVICE_URL/"',
             language="sh",
         ),
         first_look.containers("What runs, what has exited, and what did it say last?"),

@@ -46,12 +46,13 @@ def _shipper(catalogue: Catalogue) -> Panel:
     return Panel(
         title="Elasticsearch takes lines",
         description=(
-            "1 while Elasticsearch took the last batch. 0: it refuses or does not answer; lines wait on disk and none "
-            "is lost until the spool is full. Look at Elasticsearch, then at the shipper's log."
+            "Yes while Elasticsearch took the last batch; a second shipper, which waits to take over, does not count. "
+            "No: it refuses or does not answer; lines wait on disk and none is lost until the spool is full. Look at "
+            "Elasticsearch, then at the shipper's log."
         ),
         unit="bool_yes_no",
         view=View.STAT,
-        queries=(Query(expr=f"min({selector(catalogue, LOG_SHIPPER_UP)})", legend="connected"),),
+        queries=(Query(expr=f"max({selector(catalogue, LOG_SHIPPER_UP)})", legend="connected"),),
         steps=(Step(colour="red"), Step(colour="green", above=Decimal(1))),
     )
 
