@@ -65,7 +65,7 @@ class Tracing:
                     "deployment.environment.name": settings.environment,
                 }
             ),
-            sampler=ParentBased(TraceIdRatioBased(settings.trace_ratio)),
+            sampler=_sampler(settings.trace_ratio),
             active_span_processor=_Guarded(failed),
         )
         if settings.otlp_endpoint is not None:
@@ -144,12 +144,14 @@ def name_span(scope: Scope, request: RequestContext) -> None:
     passage = scope.get(_KEY)
     if not isinstance(passage, _Passage) or not passage.span.is_recording():
         return
+    passage.named = True
     method = "HTTP" if request.method == "_OTHER" else request.method
-    if request.route is None or request.route == UNMATCHED_ROUTE:
+    route = request.known_route()
+    if route is None or route == UNMATCHED_ROUTE:
         passage.span.update_name(method)
         return
-    passage.span.update_name(f"{method} {request.route}")
-    passage.span.set_attribute("http.route", request.route)
+    passage.span.update_name(f"{method} {route}")
+    passage.span.set_attribute("http.route", route)
 
 
 def exemplar(scope: Scope) -> dict[str, str] | None:
@@ -169,24 +171,39 @@ def exemplar(scope: Scope) -> dict[str, str] | None:
 class _Passage:
     """What the outer layer hides while the instrumentor looks at the scope, and the span it made."""
 
-    __slots__ = ("_headers", "_query", "entered", "span")
+    __slots__ = ("_app", "_headers", "_query", "entered", "named", "span")
 
     def __init__(self, scope: Scope, *, hide_query: bool) -> None:
         self._headers = scope["headers"]
         self._query = scope.get("query_string", b"")
+        self._app = scope.get("app")
         self.entered = False
+        self.named = False
         self.span: trace.Span = trace.INVALID_SPAN
         # Baggage is the caller's text in our telemetry: nothing here needs it.
         if any(name == b"baggage" for name, _ in self._headers):
             scope["headers"] = [pair for pair in self._headers if pair[0] != b"baggage"]
         if hide_query:
             scope["query_string"] = b""
+        if scope["type"] == "http":
+            # The instrumentor tries all routes to name its span; the router does that again, and then we know.
+            scope["app"] = _NO_ROUTES
 
     def enter(self, scope: Scope) -> None:
         """The scope is as the server made it; the app runs from here on."""
         self.entered = True
         scope["headers"] = self._headers
         scope["query_string"] = self._query
+        scope["app"] = self._app
+
+
+class _NoRoutes:
+    """An application as far as the instrumentor looks at it."""
+
+    routes: tuple[()] = ()
+
+
+_NO_ROUTES: Final = _NoRoutes()
 
 
 class _Outside:
@@ -241,13 +258,28 @@ class _Inside:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         passage = scope.get(_KEY)
-        if isinstance(passage, _Passage) and not passage.entered:
-            passage.enter(scope)
-            try:
-                _note_span(passage)
-            except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-                self._failed("tracing", error)
-        await self.app(scope, receive, send)
+        if not isinstance(passage, _Passage) or passage.entered:
+            await self.app(scope, receive, send)
+            return
+        passage.enter(scope)
+        try:
+            _note_span(passage)
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self._failed("tracing", error)
+        try:
+            await self.app(scope, receive, send)
+        except BaseException:
+            self._name_unanswered(scope, passage)
+            raise
+
+    def _name_unanswered(self, scope: Scope, passage: _Passage) -> None:
+        request = current_request.get()
+        if request is None or passage.named:
+            return
+        try:
+            name_span(scope, request)
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self._failed("tracing", error)
 
 
 def _note_span(passage: _Passage) -> None:
@@ -257,6 +289,15 @@ def _note_span(passage: _Passage) -> None:
     if request is not None and context.is_valid:
         request.trace_id = trace.format_trace_id(context.trace_id)
         request.span_id = trace.format_span_id(context.span_id)
+
+
+def _sampler(ratio: float) -> ParentBased:
+    """A caller may say that its trace is not to be kept, but not that it is: a header would cost us any share.
+
+    The share is taken by the trace's id, so services with one ratio keep the same traces.
+    """
+    own = TraceIdRatioBased(ratio)
+    return ParentBased(own, remote_parent_sampled=own)
 
 
 class _Guarded(SynchronousMultiSpanProcessor):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from time import monotonic
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import httpx2
 import pytest
 from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, WebSocket
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from opentelemetry import baggage, trace
 from opentelemetry.metrics import get_meter_provider
@@ -23,6 +25,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanKind
 from starlette.background import BackgroundTask
+from starlette.routing import Match
+from starlette.types import Scope
 
 from taskscope import Settings, Telemetry, instrument
 from taskscope.catalogue.builtin import LIBRARY_ERRORS, REQUEST_DURATION
@@ -180,6 +184,43 @@ def test_the_handler_and_the_context_see_the_same_trace(traced: Traced) -> None:
 def test_a_callers_trace_is_joined(traced: Traced) -> None:
     seen = traced.ask("GET", "/api/users/7", traceparent=f"00-{'a' * 32}-{'b' * 16}-01").json()
     assert seen["trace"] == "a" * 32
+
+
+def test_a_callers_word_does_not_raise_the_share_of_traces() -> None:
+    traced = Traced(trace_ratio=0.1)
+    rng = random.Random(7)
+    for _ in range(200):
+        parent = f"00-{rng.getrandbits(128):032x}-{rng.getrandbits(64):016x}-01"
+        traced.ask("GET", "/echo?word=a", traceparent=parent)
+    traced.telemetry.close()
+    assert 0 < len(traced.spans) <= 20 + 3 * 4.3  # 3 sigma
+
+
+def test_routes_are_tried_once_for_a_request() -> None:
+    tried: list[str] = []
+
+    class Counted(APIRoute):
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            tried.append(self.path)
+            return super().matches(scope)
+
+    traced = Traced()
+    traced.app.router.route_class = Counted
+    traced.app.add_api_route("/last", lambda: None)
+    traced.ask("GET", "/last")
+    traced.telemetry.close()
+    assert tried == ["/last"]
+    assert [span.name for span in traced.spans] == ["GET /last"]
+
+
+def test_a_request_that_got_no_answer_is_named_by_its_route(traced: Traced) -> None:
+    @traced.app.get("/given-up/{number}")
+    async def given_up(number: int) -> None:
+        raise asyncio.CancelledError
+
+    with suppress(asyncio.CancelledError):
+        traced.ask("GET", "/given-up/7")
+    assert [span.name for span in traced.spans] == ["GET /given-up/{number}"]
 
 
 def test_a_malformed_trace_parent_is_a_new_trace(traced: Traced) -> None:
