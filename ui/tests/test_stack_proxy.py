@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+import psutil
 import pytest
 
 from taskscope.testing.engines import HOST, free_port, nginx, running
@@ -169,3 +170,14 @@ def test_without_any_instance_the_answer_says_to_try_again(tmp_path: Path) -> No
         response = client.post("/api/v1/tasks", json={})
     assert response.status_code == 502
     assert response.json()["error"]["code"] == "bad_gateway"
+
+
+def test_nothing_is_opened_outside_the_stacks_folder(tmp_path: Path) -> None:
+    """Its usual log files belong to root: to open one would keep a plain user's nginx from starting."""
+    port = free_port()
+    spec = nginx.nginx(tmp_path / "proxy", ports=(port,), conf=CONF)
+    beside = {"upstream.conf": upstream_conf((free_port(),)), "listen.conf": listen_conf(port)}
+    files = {**spec.files, **{spec.cwd / name: text for name, text in beside.items()}}
+    with running(replace(spec, files=files)) as server:
+        opened = {Path(file.path) for file in psutil.Process(server.pid).open_files()}
+    assert {path for path in opened if not path.is_relative_to(spec.cwd)} == set()

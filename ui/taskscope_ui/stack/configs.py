@@ -78,8 +78,8 @@ def upstream_conf(ports: Sequence[int]) -> str:
 
 
 def listen_conf(port: int) -> str:
-    """The address on which nginx listens here."""
-    return f"listen {HOST}:{port};\n"
+    """The address on which nginx listens here, and no access log: its default is a file that only root may write."""
+    return f"listen {HOST}:{port};\naccess_log off;\n"
 
 
 class Targets:
