@@ -108,6 +108,13 @@ def test_above_its_bound_lines_are_refused_and_urgent_ones_last(tmp_path: Path) 
     spool.close()
 
 
+def test_dead_letters_count_towards_the_bound(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path / "s", max_bytes=64 * KIB)
+    (spool.folder / "dead-letters.ndjson").write_bytes(b"x" * 64 * KIB)
+    assert spool.write(b"{}\n", urgent=True) is Written.SPOOL_FULL
+    spool.close()
+
+
 def test_room_is_found_again_within_a_second_after_lines_were_shipped(tmp_path: Path) -> None:
     clock = [0.0]
     spool = Spool(

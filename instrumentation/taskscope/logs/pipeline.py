@@ -153,7 +153,10 @@ class LogPipeline:
 
 def _why(written: Written, spool: Spool) -> str:
     if written is Written.SPOOL_FULL:
-        return f"the spool {spool.folder} is full; start the shipper or raise TASKSCOPE_SPOOL_MAX_BYTES"
+        return (
+            f"the spool {spool.folder} is full; move its dead letters away, start the shipper or raise "
+            "TASKSCOPE_SPOOL_MAX_BYTES"
+        )
     if spool.closed:
         return f"the spool {spool.folder} is closed; log before the service's telemetry is closed"
     return f"the spool {spool.folder} cannot be written: {spool.last_error}; free the disk"

@@ -28,6 +28,9 @@ __all__ = ["SEGMENT_NAME", "Spool", "Written"]
 SEGMENT_NAME: Final = re.compile(r"[0-9a-f]{12}-[0-9a-f]{16}-[0-9a-f]{6}\.seg\Z")
 """Milliseconds since 1970, the run's random id, the sequence within the run: sorted by name is oldest first."""
 
+_COUNTED: Final = (".seg", ".ndjson")
+"""Segments, and the shipper's dead letters: what cannot be stored for good must not fill the disk either."""
+
 _RESERVE: Final = 1024 * 1024
 _MEASURE_S: Final = 1.0
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -317,7 +320,7 @@ def _folder_bytes(folder: Path) -> int:
         with os.scandir(folder) as entries:
             for entry in entries:
                 try:
-                    if entry.name.endswith(".seg"):
+                    if entry.name.endswith(_COUNTED):
                         total += entry.stat(follow_symlinks=False).st_size
                 except OSError:
                     continue  # the shipper has just removed it
