@@ -9,7 +9,7 @@ from typing import Final
 
 from taskscope.errors import TaskscopeError
 
-__all__ = ["APP", "FLAGS", "HEALTH", "PageError", "command"]
+__all__ = ["APP", "FLAGS", "HEALTH", "LOOPBACK", "PageError", "command"]
 
 APP: Final = Path(__file__).with_name("app.py")
 HEALTH: Final = "/_stcore/health"
@@ -29,6 +29,9 @@ FLAGS: Final[dict[str, str]] = {
     "theme.primaryColor": "#1f5fbf",
 }
 
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+"""The names by which a page on this machine is asked: another site's name that was bound anew to it is refused."""
+
 
 class PageError(TaskscopeError):
     """For whoever starts the page: it cannot be served."""
@@ -43,4 +46,6 @@ def command(*, port: int, host: str = "127.0.0.1") -> list[str]:
         raise PageError("streamlit is not installed; run: pip install 'taskscope[ui]'")
     flags = {**FLAGS, "server.address": host, "server.port": str(port)}
     options = [f"--{name}={value}" for name, value in sorted(flags.items())]
+    if host in LOOPBACK:
+        options += [f"--server.allowedHosts={name}" for name in LOOPBACK]
     return [sys.executable, "-m", "streamlit", "run", str(APP), *options]

@@ -52,6 +52,7 @@ def test_the_container_and_the_command_serve_the_page_alike() -> None:
     config = tomllib.loads(CONFIG.read_text())
     flat = {f"{part}.{key}": value for part, keys in config.items() for key, value in keys.items()}
     assert flat.pop("server.address") == "127.0.0.1"
+    assert flat.pop("server.allowedHosts") == list(serve.LOOPBACK)
     as_flags = {
         key: str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in flat.items()
@@ -61,3 +62,9 @@ def test_the_container_and_the_command_serve_the_page_alike() -> None:
 
 def test_the_page_is_served_on_loopback_alone() -> None:
     assert "--server.address=127.0.0.1" in serve.command(port=8501)
+
+
+def test_a_page_on_loopback_is_asked_by_its_own_names_alone() -> None:
+    given = [word for word in serve.command(port=8501) if "allowedHosts" in word]
+    assert given == [f"--server.allowedHosts={name}" for name in serve.LOOPBACK]
+    assert "allowedHosts" not in " ".join(serve.command(port=8501, host="0.0.0.0"))
