@@ -98,7 +98,12 @@ def collect(catalogue: Catalogue) -> dict[str, str]:
 
 
 def present(into: Path) -> dict[str, str]:
-    """Every file that lies in FOLDERS below `into`, text by relative path; what is no text reads as empty."""
+    """Every file that lies in FOLDERS below `into`, text by relative path; what is no text reads as empty.
+
+    Raises ArtefactError for an `into` that is a file, or a file that cannot be read.
+    """
+    if into.exists() and not into.is_dir():
+        raise ArtefactError(f"{into} is not a folder; name the project's folder with --into")
     return {
         path.relative_to(into).as_posix(): _read(path)
         for folder in FOLDERS

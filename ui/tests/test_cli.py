@@ -70,6 +70,9 @@ def test_the_help_lists_every_command(tmp_path: Path) -> None:
         (["page", "--app", "nothing"], "taskscope: nothing: no module nothing; install it"),
         (["check", "--app", "nothing"], "taskscope: nothing: no module nothing; install it"),
         (["check", "--app", "json"], "taskscope: json has no Catalogue named CATALOGUE; write"),
+        (["check", "--app", ""], "taskscope: '' names no module; write it as module, or"),
+        (["check", "--app", "../x"], "taskscope: '../x' names no module; write it as module"),
+        (["check", "--into", "/dev/null"], "taskscope: /dev/null is not a folder; name the"),
         (["up", "--ports", "api"], "taskscope: --ports: 'api' is no port; write it as api=8000"),
         (["up", "--ports", f"api={'9' * 5000}"], "taskscope: --ports: 'api=999"),
         (["build", "--into", "\udcff"], "taskscope: argument '\\udcff' is not UTF-8; rename"),
@@ -155,6 +158,19 @@ def test_a_shipper_that_is_told_to_stop_ends_well(tmp_path: Path) -> None:
     process.terminate()
     _, err = process.communicate(timeout=20)
     assert (process.returncode, "Traceback" in err) == (0, False)
+
+
+def test_what_a_catalogues_module_prints_does_not_spoil_the_json(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(f"print('hello')\n{SHOP}")
+    done = run("catalogue", "--app", "shop", "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)["service"]) == (0, "shop")
+
+
+def test_a_catalogues_module_that_raises_what_is_no_exception_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("raise BaseException('no')\n")
+    done = run("check", "--app", "shop", cwd=tmp_path)
+    assert done.returncode == 2
+    assert one_line(done).startswith("taskscope: shop does not import: BaseException: no; mend it")
 
 
 def test_a_broken_catalogue_is_named_with_the_remedy(tmp_path: Path) -> None:

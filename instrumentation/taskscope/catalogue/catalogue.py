@@ -5,8 +5,10 @@ A service builds it in its own code; the instruments, rules, boards, runbooks an
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -128,8 +130,12 @@ class Catalogue:
         """
         module_name, _, attribute = reference.partition(":")
         attribute = attribute or "CATALOGUE"
+        if not all(part.isidentifier() for part in module_name.split(".")):
+            raise LoadError(f"{reference!r} names no module; write it as module, or module:name")
         try:
-            module = importlib.import_module(module_name)
+            # What a module prints must not stand among what a command prints.
+            with contextlib.redirect_stdout(sys.stderr):
+                module = importlib.import_module(module_name)
         except TaskscopeError as error:
             raise LoadError(f"{module_name}: {error}") from error
         except ModuleNotFoundError as error:
@@ -137,7 +143,9 @@ class Catalogue:
                 f"{module_name}: no module {error.name}; install it, "
                 f"or run where `python -c 'import {module_name}'` works"
             ) from error
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise LoadError(
                 f"{module_name} does not import: {type(error).__name__}: {error}; "
                 f"mend it until `python -c 'import {module_name}'` works"
