@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -82,6 +83,16 @@ def test_an_enormous_event_is_cut_to_a_line_with_a_mark(event: dict[str, object]
     line = ENCODER.line(event, level="info", logger="app")
     assert len(line) <= LINE_BYTES
     assert json.loads(line)["labels"]["truncated"] is True
+
+
+def test_of_a_million_keys_only_the_first_are_looked_at() -> None:
+    event = {"event": "all", **dict.fromkeys(map(str, range(1_000_000)), 1)}
+    began = time.thread_time()
+    labels = document(event)["labels"]
+    assert time.thread_time() - began < 0.5
+    assert isinstance(labels, dict)
+    assert labels["truncated"] is True
+    assert 200 < len(labels) < 300
 
 
 def test_the_line_says_who_wrote_it_and_when() -> None:

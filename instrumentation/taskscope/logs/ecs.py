@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from types import TracebackType
 from typing import Final, TypeAlias
 
@@ -38,6 +39,8 @@ Document: TypeAlias = dict[str, Plain]
 _MESSAGE_BYTES: Final = 8 * 1024
 _STACK_CHARS: Final = 12 * 1024
 _LABELS_BYTES: Final = 12 * 1024
+# A call with a key for each of its rows must not hold up the process while every one of them is cleaned.
+_MOST_KEYS: Final = 256
 # Read this much more before redaction, so that a secret that a cut would halve is still recognised.
 _MARGIN: Final = 2048
 _SHORT_BYTES: Final = 256
@@ -99,11 +102,11 @@ class EcsEncoder:
         self._correlate(document, labels, walk)
         if exc_info is not None:
             _describe(document, exc_info, walk)
-        for key, value in event.items():
+        for key, value in islice(event.items(), _MOST_KEYS):
             if key != "event":
                 known, name, plain = walk.field(key, value)
                 (document if _fits(known, plain) else labels)[name] = plain
-        if walk.truncated:
+        if walk.truncated or len(event) > _MOST_KEYS:
             labels["truncated"] = True
         if labels:
             document["labels"] = labels
