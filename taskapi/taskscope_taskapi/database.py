@@ -54,6 +54,8 @@ class Database:
         self.is_sqlite: Final = url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             _make_private(Path(url.database or ""))
+        self._turn_s: Final = settings.statement_s
+        self._turn: Final = asyncio.Lock()
         self.engine: Final[AsyncEngine] = create_async_engine(
             url,
             pool_size=settings.pool_size,
@@ -89,10 +91,27 @@ class Database:
         Raises DatabaseUnavailable.
         """
         with _translated():
-            async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            async with (
+                self._one_writer(),
+                AsyncSession(self.engine, expire_on_commit=False) as session,
+            ):
                 await session.connection(execution_options={"taskapi_writes": True})
                 yield session
                 await session.commit()
+
+    @asynccontextmanager
+    async def _one_writer(self) -> AsyncIterator[None]:
+        # SQLite has one writer, and who waits for it sleeps and tries again, in no order: of twenty-four some
+        # waited for five seconds. Here they queue, and only one of each process waits for another process.
+        if not self.is_sqlite:
+            yield
+            return
+        async with asyncio.timeout(self._turn_s):
+            await self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def ping(self) -> None:
         """The database answered a question about its tables. Raises DatabaseUnavailable.

@@ -156,7 +156,7 @@ async def test_a_server_that_is_not_there_is_told_without_its_password(
 
 
 async def test_a_database_whose_file_was_emptied_does_not_answer(
-    make_settings: Callable[..., Settings], tmp_path: Path
+    make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     database = Database(make_settings())
     await database.create_schema()
@@ -165,4 +165,29 @@ async def test_a_database_whose_file_was_emptied_does_not_answer(
     (tmp_path / "taskapi.sqlite").write_bytes(b"")
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
+    await database.close()
+
+
+async def test_writers_of_a_file_take_turns_in_their_order(make_settings: MakeSettings) -> None:
+    database = Database(make_settings())
+    await database.create_schema()
+    order: list[int] = []
+
+    async def write(number: int) -> None:
+        async with database.writing() as session:
+            await session.execute(text("SELECT 1"))
+            order.append(number)
+
+    await asyncio.gather(*(write(number) for number in range(12)))
+    await database.close()
+    assert order == list(range(12))
+
+
+async def test_a_writer_whose_turn_does_not_come_is_told_so(make_settings: MakeSettings) -> None:
+    database = Database(make_settings(statement_s=0.05))
+    await database.create_schema()
+    async with database.writing():
+        with pytest.raises(DatabaseUnavailable):
+            async with database.writing():
+                pass
     await database.close()
