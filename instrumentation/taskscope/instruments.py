@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from itertools import product
-from math import nan
+from math import isfinite, nan
 from threading import Lock
 from typing import Final, Generic, TypeVar
 
@@ -124,10 +124,10 @@ class Counter(_Series[prometheus_client.Counter]):
     """A count that only rises."""
 
     def inc(self, amount: float = 1, **labels: str) -> None:
-        """The count is `amount` higher; a negative amount is dropped and counted as a library error."""
+        """The count is `amount` higher; a negative or infinite one is dropped and counted as a library error."""
         child = self._of(labels)
         try:
-            child.inc(amount)
+            child.inc(_finite(amount))
         except (TypeError, ValueError) as error:
             self._on_error("metrics", error)
 
@@ -172,12 +172,19 @@ class Histogram(_Series[prometheus_client.Histogram]):
     """How values spread over the declared buckets."""
 
     def observe(self, value: float, **labels: str) -> None:
-        """One more value, in the metric's base unit."""
+        """One more value, in the metric's base unit; one that is not finite is dropped and counted as an error."""
         child = self._of(labels)
         try:
-            child.observe(value)
+            child.observe(_finite(value))
         except (TypeError, ValueError) as error:
             self._on_error("metrics", error)
+
+
+def _finite(number: float) -> float:
+    # One NaN in a sum makes a NaN of it until the process ends.
+    if not isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
 
 
 class _WithoutCreated(Collector):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from math import isnan, nan
+from math import inf, isnan, nan
 
 import pytest
 
@@ -253,3 +253,14 @@ def test_an_objective_by_label_needs_no_bucket() -> None:
         bad=Match(label="method", values=("cash",)),
     )
     assert Instruments(Catalogue(service="shop", metrics=(PAID,), objectives=(paid,))).counter(PAID)
+
+
+@pytest.mark.parametrize("number", [nan, inf])
+def test_a_number_that_is_not_finite_spoils_no_sum(shop: Instruments, number: float) -> None:
+    shop.counter(PAID).inc(number, method="card")
+    shop.counter(PAID).inc(2, method="card")
+    shop.histogram(WAIT).observe(number)
+    shop.histogram(WAIT).observe(0.5)
+    sums = value(shop.registry, PAID), value(shop.registry, WAIT, part="sum")
+    assert sums == (2, 0.5)
+    assert value(shop.registry, LIBRARY_ERRORS, component="metrics") == 2

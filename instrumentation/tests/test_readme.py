@@ -34,3 +34,24 @@ def test_the_example_counts_an_order_and_logs_it(
         assert asyncio.run(pay()) == 200
     telemetry.close()
     assert "order paid" in [line["message"] for line in read_lines(tmp_path / "spool")]
+
+
+def test_the_projects_own_example_is_whole_and_counts_an_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKSCOPE_SPOOL", str(tmp_path / "spool"))
+    text = (README.parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    example: dict[str, Any] = {"__name__": "shop"}
+    exec(compile(code, "README.md", "exec"), example)
+    app = example["create_app"]()
+
+    async def order() -> int:
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            return (await client.post("/orders")).status_code
+
+    telemetry = app.state.telemetry
+    with moved(telemetry.registry, example["ORDERS"], by=1, payment="card"):
+        assert asyncio.run(order()) == 200
+    telemetry.close()
