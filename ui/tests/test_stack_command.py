@@ -320,3 +320,19 @@ def test_a_part_that_failed_is_the_exit_code_and_one_line(tmp_path: Path) -> Non
         2,
         f"taskscope: alertmanager did not run to the end; see the logs in {folder / 'logs'}\n",
     )
+
+
+@pytest.mark.engine
+@pytest.mark.stack
+def test_a_reader_who_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    words = f"up --folder {tmp_path / 'stack'} --only alertmanager --for 3 --ports alertmanager={free_port()}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m taskscope_ui {words} | head -n 1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith("alertmanager: ready in ")
+    assert done.stderr == ""

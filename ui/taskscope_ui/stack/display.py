@@ -28,7 +28,10 @@ _COLOURS: Final = {
     Phase.STOPPED: "dim",
 }
 _PER_SECOND: Final = 4
-_GOODBYE: Final = "Ctrl-C stops all of it"
+_GOODBYE: Final = (
+    "Ctrl-C stops all of it",
+    "In a second terminal: `taskscope doctor` says what is wrong, `taskscope fault errors=0.5` makes half fail",
+)
 
 
 def described(status: Status) -> str:
@@ -115,7 +118,8 @@ class Display:
     def _say(self, text: str) -> None:
         """A line, where no table stands."""
         # A reader of the pipe that went away, or a terminal that was closed, must not end the stack half way.
-        with suppress(OSError):
+        # SystemExit is rich's word for a broken pipe.
+        with suppress(OSError, SystemExit):
             if self._live is None:
                 self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -142,7 +146,7 @@ class Display:
         if self._stopping:
             return Group(table, "stopping; nothing is left behind")
         if self._announced:
-            return Group(table, self._addresses())
+            return Group(table, self._addresses(), *_GOODBYE)
         return Group(table)
 
     def _row(self, part: Part) -> tuple[str, str, str]:
@@ -169,8 +173,6 @@ class Display:
         table.add_column(style="dim")
         for row in self._doors():
             table.add_row(*row)
-        table.caption = _GOODBYE
-        table.caption_justify = "left"
         return table
 
     def _announce(self) -> None:
@@ -178,4 +180,5 @@ class Display:
         width = max((len(what) for what, _, _ in rows), default=0)
         for what, address, word in rows:
             self._say(f"  {what.ljust(width)}  {address}  {word}".rstrip())
-        self._say(_GOODBYE)
+        for line in _GOODBYE:
+            self._say(line)
