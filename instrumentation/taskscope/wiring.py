@@ -60,6 +60,13 @@ class Telemetry:
             except Exception as error:  # noqa: BLE001 - logging must not fail the service's start
                 self._instruments.failed("logs", error)
 
+    def ended_by(self, error: Exception) -> None:
+        """Why the service did not start, or did not end well, is a line: the server says it after the close."""
+        if self._logs is not None and not self._closed:
+            from taskscope.logs import get_logger
+
+            get_logger(__name__).critical("the service's lifespan failed", exc_info=error)
+
     @property
     def catalogue(self) -> Catalogue:
         """What the service declares."""
@@ -249,6 +256,9 @@ def _close_at_shutdown(app: FastAPI, telemetry: Telemetry) -> None:
             async with lifespan(running) as state:
                 telemetry.started()
                 yield state
+        except Exception as error:
+            telemetry.ended_by(error)
+            raise
         finally:
             await asyncio.to_thread(telemetry.close)
 

@@ -323,6 +323,8 @@ def test_a_lifespan_that_fails_still_closes_the_telemetry(settings: Settings) ->
         pass
     logging.getLogger("shop").error("after the end")
     assert lines(settings, "after the end") == []
+    (failed,) = lines(settings, "the service's lifespan failed")
+    assert failed["error.message"] == "no database"
 
 
 def test_lines_reach_the_spool_although_the_server_sets_up_logging_later(

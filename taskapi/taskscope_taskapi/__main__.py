@@ -66,6 +66,9 @@ def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: st
             timeout_graceful_shutdown=settings.shutdown_s,
         )
     )
+    # What uvicorn says of a failed start comes when logging leads nowhere any more; the reason is in the log by then,
+    # and a terminal is told it in one sentence below.
+    logging.getLogger().addHandler(logging.NullHandler())
     for wish in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down; it was a wish, and the end is no failure.
         signal.signal(wish, lambda *_: None)

@@ -53,7 +53,8 @@ class Database:
         url = make_url(settings.database)
         self.is_sqlite: Final = url.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            _make_private(Path(url.database or ""))
+            variable = "TASKAPI_DATABASE_URL" if settings.database_url else "TASKAPI_STATE_DIR"
+            _make_private(Path(url.database or ""), variable)
         self._turn_s: Final = settings.statement_s
         self._turn: Final = asyncio.Lock()
         self.engine: Final[AsyncEngine] = create_async_engine(
@@ -189,20 +190,20 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _make_private(path: Path) -> None:
+def _make_private(path: Path, variable: str) -> None:
     """The file exists with mode 0600; SQLite gives its journal files the same mode."""
-    private_folder(path.parent)
+    private_folder(path.parent, variable=variable)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise SettingsError(
-            f"TASKAPI_DATABASE_URL: {path} cannot be opened ({error.strerror}); name a file that may be written"
+            f"{variable}: {path} cannot be opened ({error.strerror}); name a file that may be written"
         ) from error
     try:
         os.fchmod(descriptor, 0o600)
     except PermissionError as error:
         raise SettingsError(
-            f"TASKAPI_DATABASE_URL: {path} belongs to another user; name a file that this user owns"
+            f"{variable}: {path} belongs to another user; name a file that this user owns"
         ) from error
     finally:
         os.close(descriptor)

@@ -31,13 +31,16 @@ def signing_key(settings: Settings) -> bytes:
     return _read(path)
 
 
-def private_folder(folder: Path) -> Path:
-    """`folder` exists and, if it was made here, only its owner may enter it. Raises SettingsError."""
+def private_folder(folder: Path, *, variable: str = "TASKAPI_STATE_DIR") -> Path:
+    """`folder` exists and, if it was made here, only its owner may enter it.
+
+    variable: the one that names it. Raises SettingsError.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"TASKAPI_STATE_DIR: {folder} cannot be made ({error.strerror}); name a folder that may be written"
+            f"{variable}: {folder} cannot be made ({error.strerror}); name a folder that may be written"
         ) from error
     return folder
 

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from taskscope.testing.engines import free_port
+from taskscope.testing.logs import read_lines
 
 
 def command(*arguments: str) -> list[str]:
@@ -99,6 +100,27 @@ def test_wrong_settings_are_one_sentence_each(tmp_path: Path) -> None:
         "TASKAPI_TRUSTED_PROXIES",
     ]
     assert "hunter2" not in "".join(told)
+
+
+def test_a_database_that_is_not_there_is_one_sentence_and_its_trace_is_in_the_log(
+    tmp_path: Path,
+) -> None:
+    port = f"--port={free_port()}"
+    told = refused(tmp_path, port, DATABASE_URL="postgresql+asyncpg://u:hunter2@127.0.0.1:1/x")
+    assert len(told) == 1
+    assert "TASKAPI_DATABASE_URL: 127.0.0.1:1 does not answer" in told[0]
+    failed = read_lines(tmp_path / ".taskscope" / "spool")[-1]
+    assert failed["log.level"] == "critical"
+    assert "DatabaseUnavailable" in failed["error.type"]
+    assert "hunter2" not in str(failed)
+
+
+def test_a_database_file_that_cannot_be_made_names_its_own_variable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (told,) = refused(tmp_path, DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/file/x.db")
+    assert "TASKAPI_DATABASE_URL" in told
+    (told,) = refused(tmp_path, STATE_DIR=f"{tmp_path}/file/x")
+    assert "TASKAPI_STATE_DIR" in told
 
 
 @pytest.mark.parametrize("port", ["99999", "-1"])
