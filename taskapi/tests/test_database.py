@@ -53,7 +53,7 @@ async def test_a_link_in_the_files_place_is_not_followed(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "taskapi.sqlite").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SettingsError, match="TASKAPI_DATABASE_URL"):
+    with pytest.raises(SettingsError, match="TASKAPI_STATE_DIR"):
         Database(make_settings())
 
 
