@@ -20,6 +20,8 @@ __all__ = ["Query", "disagreements"]
 
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>\w+)\s*\)\Z", re.DOTALL)
 _ALERTS = PurePosixPath("alerts")
+_LONGEST = 20_000
+_DEEPEST = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +57,26 @@ def disagreements(catalogue: Catalogue, files: Mapping[str, str]) -> list[Findin
     rules = _rules(files, findings)
     queries = [Query(where=f"{r.path}: {r.name}", expr=r.expr) for r in rules]
     queries += _board_queries(files, findings)
+    findings += [_too_deep(query) for query in queries if not _parsable(query.expr)]
+    queries = [query for query in queries if _parsable(query.expr)]
     findings += _lint(catalogue, queries)
     findings += _without_runbook(rules, files)
     findings += _never_asked(catalogue, queries)
     findings += _recorded(catalogue, rules)
     return sorted(set(findings))
+
+
+def _parsable(expr: str) -> bool:
+    """Whether the parser can be asked: it has no bound of its own, and takes the process with it."""
+    return len(expr) <= _LONGEST and expr.count("(") <= _DEEPEST and expr.count("-") <= _DEEPEST
+
+
+def _too_deep(query: Query) -> Finding:
+    return Finding(
+        where=query.where,
+        what=f"is longer than {_LONGEST} characters, or has more than {_DEEPEST} brackets",
+        remedy="cut the query into recorded series",
+    )
 
 
 def _lint(catalogue: Catalogue, queries: list[Query]) -> Iterator[Finding]:
@@ -145,7 +162,7 @@ def _rules(files: Mapping[str, str], findings: list[Finding]) -> list[_Rule]:
                 rules.append(
                     _Rule(path=path, name=name, expr=str(entry["expr"]), alert="alert" in entry)
                 )
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
             findings.append(_unreadable(path, "rules file"))
     return rules
 
@@ -157,7 +174,7 @@ def _board_queries(files: Mapping[str, str], findings: list[Finding]) -> list[Qu
             continue
         try:
             queries += _queries_of(path, json.loads(text))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, RecursionError):
             findings.append(_unreadable(path, "board"))
     return queries
 

@@ -178,3 +178,18 @@ def test_a_variable_that_asks_for_an_unknown_label_is_found(
     path = "dashboards/generated/taskapi-requests.json"
     planted = rendered[path].replace(', http_route)"', ', http_rout)"')
     assert any("http_rout" in finding for finding in found(**{path: planted}))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"panels": [[' + '{"a":' * 50_000])
+def test_a_board_nested_without_end_is_named(found: Callable[..., list[str]], text: str) -> None:
+    assert f"{BOARD}: cannot be read as a board; run `taskscope build`, or delete it" in found(
+        **{BOARD: text}
+    )
+
+
+def test_a_query_too_deep_for_the_parser_is_named(
+    rendered: dict[str, str], found: Callable[..., list[str]]
+) -> None:
+    expr = f"{'(' * 50_000}up{')' * 50_000}"
+    (line,) = found(**{BOARD: with_panel(rendered[BOARD], expr)})
+    assert line.startswith(f"{BOARD}: Planted: is longer than 20000 characters, or has more than")

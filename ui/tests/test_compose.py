@@ -20,6 +20,7 @@ import taskscope_taskapi.settings
 from taskscope.testing.engines import nginx
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_ui.page_settings import PageSettings
+from taskscope.errors import EngineError
 from taskscope_ui.stack.compose_secrets import NAMES, ensure, main
 from taskscope_ui.stack.configs import target_files
 from taskscope_ui.stack.layout import Layout
@@ -303,3 +304,19 @@ def test_images_are_built_with_extras_that_exist() -> None:
     asked = set(re.findall(r"--extra (\w+)", TEXT))
     assert asked == {"taskapi", "exporters", "ui"}
     assert asked <= extras
+
+
+def test_a_word_in_quotes_or_behind_export_is_kept_and_an_empty_one_is_made(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text(
+        "export POSTGRES_PASSWORD=mine\nELASTIC_PASSWORD='mine'\nGRAFANA_ADMIN_PASSWORD=\"\"\n"
+    )
+    added = ensure(path)
+    assert "GRAFANA_ADMIN_PASSWORD" in added
+    assert {"POSTGRES_PASSWORD", "ELASTIC_PASSWORD"}.isdisjoint(added)
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff")
+    with pytest.raises(EngineError, match=r"\.env: is not UTF-8; mend it"):
+        ensure(tmp_path / ".env")

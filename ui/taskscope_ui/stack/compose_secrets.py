@@ -41,6 +41,8 @@ def ensure(path: Path) -> tuple[str, ...]:
         lines = "".join(f"{name}={secrets.token_hex(_BYTES)}\n" for name in added)
         head = text if not text or text.endswith("\n") else f"{text}\n"
         _replace(path, head + lines)
+    except UnicodeDecodeError as error:
+        raise EngineError(f"{path}: is not UTF-8; mend it, or move it away") from error
     except OSError as error:
         raise EngineError(
             f"{path}: {error.strerror}; run this in a folder that you may write"
@@ -49,8 +51,10 @@ def ensure(path: Path) -> tuple[str, ...]:
 
 
 def _given(text: str) -> frozenset[str]:
-    pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return frozenset(name.strip() for name, _, word in pairs if word.strip())
+    # As compose reads it: `export` may stand before, quotes around, and nothing between them is no word.
+    lines = (line.strip().removeprefix("export ") for line in text.splitlines())
+    pairs = (line.partition("=") for line in lines if not line.startswith("#"))
+    return frozenset(name.strip() for name, _, word in pairs if word.strip().strip("'\""))
 
 
 def _replace(path: Path, text: str) -> None:
