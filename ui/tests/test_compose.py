@@ -17,10 +17,10 @@ import yaml
 
 import taskscope.settings
 import taskscope_taskapi.settings
+from taskscope.errors import EngineError
 from taskscope.testing.engines import nginx
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_ui.page_settings import PageSettings
-from taskscope.errors import EngineError
 from taskscope_ui.stack.compose_secrets import NAMES, ensure, main
 from taskscope_ui.stack.configs import target_files
 from taskscope_ui.stack.layout import Layout
