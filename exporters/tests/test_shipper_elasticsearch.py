@@ -300,11 +300,11 @@ def test_a_cluster_with_no_room_for_an_index_loses_no_line(node: Node, spool: Sp
     with node.client() as client:
         client.cluster.put_settings(persistent={"cluster.max_shards_per_node": 1})
     try:
-        with shipping(settings(spool.folder, node), "narrow") as said:
+        with shipping(settings(spool.folder, node), "crowded") as said:
             until(lambda: any("cannot write to the data stream" in sentence for sentence in said))
             with node.client() as client:
                 client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
-            until(lambda: node.count("logs-narrow-local") == 100)
+            until(lambda: node.count("logs-crowded-local") == 100)
     finally:
         with node.client() as client:
             client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
