@@ -5,6 +5,7 @@ Read by whoever runs it. Only typer is imported here, and late: `taskscope --hel
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import sys
@@ -42,6 +43,7 @@ _EXTRA_OF: Final = {
     "sqlalchemy": "taskapi",
 }
 
+_COMMANDS: Final = "up fault doctor build check catalogue version page preview ship logs"
 _ABOUT: Final = """An observability stack from one catalogue: metrics, logs, traces, boards, alerts and a capacity page.
 
 Exit codes: 0 all is well · 1 findings (check, doctor) · 2 bad input or a part that fails · 130 interrupted.
@@ -73,8 +75,9 @@ def application() -> typer.Typer:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The command has run and the process exits; an error is one line on stderr, never a traceback."""
     _open_streams()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = _run(words) if _has_typer() else _plain_help(words)
         sys.stdout.flush()
     except TaskscopeError as error:
         code = _say(str(error))
@@ -92,6 +95,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             f"{error.filename or 'output'}: {error.strerror}; free the disk, or see its permissions"
         )
     sys.exit(code)
+
+
+def _has_typer() -> bool:
+    return importlib.util.find_spec("typer") is not None
+
+
+def _plain_help(words: list[str]) -> int:
+    """The help where only the library is installed: what the command would offer, and what brings it."""
+    if words and words[0] not in ("--help", "-h"):
+        import typer  # noqa: F401 # raises the error that names the extra
+    print(f"Usage: taskscope COMMAND [ARGS]...\n\n{_ABOUT}\nCommands: {_COMMANDS}")  # noqa: T201 # the help itself
+    print("\nNone of them is installed here; run: pip install 'taskscope[all]'")  # noqa: T201
+    return 0 if words else EXIT_BAD_INPUT
 
 
 def _open_streams() -> None:

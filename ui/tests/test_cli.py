@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -283,26 +284,58 @@ def test_interrupting_is_quiet_and_130(tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
-def test_without_the_extras_the_command_names_what_to_install(tmp_path: Path) -> None:
-    venv.create(tmp_path / "bare", with_pip=False)
-    python = tmp_path / "bare/bin/python"
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """A Python that has the library and the command, and no package beside."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder / "bare", with_pip=False)
     here = Path(__file__).parents[2]
-    core = tmp_path / "core"
+    core = folder / "core"
     core.mkdir()
     shutil.copytree(here / "instrumentation/taskscope", core / "taskscope")
     shutil.copytree(here / "ui/taskscope_ui", core / "taskscope_ui")
-    done = subprocess.run(
-        [str(python), "-m", "taskscope_ui", "--help"],
-        env={"PYTHONPATH": str(core), "PATH": os.environ["PATH"]},
+    env = {"PYTHONPATH": str(core), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    return str(folder / "bare/bin/python"), env
+
+
+def without_extras(
+    bare: tuple[str, dict[str, str]], *words: str
+) -> subprocess.CompletedProcess[str]:
+    python, env = bare
+    return subprocess.run(
+        [python, "-m", "taskscope_ui", *words],
+        env=env,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (
+
+
+@pytest.mark.parametrize("words", [["up"], ["check", "--help"], ["nonsense"]])
+def test_without_the_extras_a_command_names_what_to_install(
+    bare: tuple[str, dict[str, str]], words: list[str]
+) -> None:
+    done = without_extras(bare, *words)
+    assert (done.returncode, done.stdout, done.stderr) == (
         2,
+        "",
         "taskscope: typer is not installed; run: pip install 'taskscope[ui]'\n",
     )
+
+
+def test_without_the_extras_the_help_names_every_command(
+    bare: tuple[str, dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = without_extras(bare, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    offered = re.findall(
+        r"^  ([a-z]+)  ", capsys.readouterr().out.split("Commands:")[1], re.MULTILINE
+    )
+    assert f"Commands: {' '.join(offered)}\n" in done.stdout
+    assert "pip install 'taskscope[all]'" in done.stdout
 
 
 @pytest.mark.parametrize(
