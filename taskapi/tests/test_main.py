@@ -29,7 +29,9 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def refused(folder: Path, *arguments: str, **variables: str) -> list[str]:
-    """The sentences of a start that is refused with exit status 2."""
+    """The sentences of a start that is refused with exit status 2, on a port that is free unless it is given."""
+    if "--port" not in arguments:
+        arguments = ("--port", str(free_port()), *arguments)
     done = subprocess.run(
         command(*arguments),
         cwd=folder,
