@@ -16,6 +16,7 @@ class RequestContext:
 
     request_id: 32 hexadecimal digits made here. client_request_id: the caller's own, if it was well formed.
     trace_id, span_id: lower-case hexadecimal digits of the server span, or None without tracing.
+    user: who asks, as `set_user` hashed it, or None. sampled: whether the request's trace is kept.
     logs: the log pipeline of the application that serves it, where one process has several.
     find_route: looks the route up while the request runs; never raises.
     """
@@ -28,6 +29,8 @@ class RequestContext:
     route: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    sampled: bool = False
+    user: str | None = None
     logs: object | None = field(default=None, repr=False, compare=False)
     find_route: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
 

@@ -273,7 +273,8 @@ class Instruments:
         component: one that `taskscope.library.errors` lists. Never raises.
         """
         if self._errors is not None:
-            self._errors.at((component,)).inc()
+            kind = "none" if error is None else type(error).__name__
+            self._errors.at((component, kind)).inc()
         # An error of the log path is not logged: that would feed it.
         if error is None or component == "logs" or (component, type(error)) in self._reported:
             return

@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from taskscope.errors import SettingsError
 __all__ = ["Settings", "is_service_link"]
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_SHORTEST_TOKEN: Final = 16
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _LINK: Final = re.compile(
@@ -49,6 +51,13 @@ class Settings:
     access_log: whether each request leaves one line.
     trace_ratio: share of traces that are sampled, 0 to 1. otlp_endpoint: base URL of an OTLP/HTTP receiver, or None.
     redact: whether secrets are replaced before they leave the process.
+    trusted_hops: networks of callers whose `traceparent` is continued; anybody else's becomes a link.
+    max_traces_per_second: the most requests a second that are sampled in one process.
+    slow_request_s: an unsampled request that takes longer still gets its server span, as one that fails does.
+    metrics_token: what a scrape must present as its bearer token, or None. metrics_port: a port of the loopback
+    that alone answers scrapes, or None for the app's own.
+    multiprocess_dir: the folder that all worker processes of one instance share, or None for a single process.
+    commit: `vcs.ref.head.revision` of the service, for `taskscope_build_info`.
     """
 
     metrics_path: str = "/metrics"
@@ -64,6 +73,13 @@ class Settings:
     trace_ratio: float = 1.0
     otlp_endpoint: str | None = None
     redact: bool = True
+    trusted_hops: tuple[str, ...] = ()
+    max_traces_per_second: float = 100.0
+    slow_request_s: float = 1.0
+    metrics_token: str | None = field(default=None, repr=False)
+    metrics_port: int | None = None
+    multiprocess_dir: Path | None = None
+    commit: str = "unknown"
 
     def __post_init__(self) -> None:
         faults = [
@@ -106,6 +122,36 @@ class Settings:
                     self.otlp_endpoint,
                     "write it as http://host:4318",
                 ),
+                _unless(
+                    all(map(_is_network, self.trusted_hops)),
+                    "trusted_hops",
+                    self.trusted_hops,
+                    "write addresses or networks such as 10.0.0.0/8",
+                ),
+                _unless(
+                    self.max_traces_per_second > 0,
+                    "max_traces_per_second",
+                    self.max_traces_per_second,
+                    "take a number above 0",
+                ),
+                _unless(
+                    self.slow_request_s > 0,
+                    "slow_request_s",
+                    self.slow_request_s,
+                    "take a number of seconds above 0",
+                ),
+                _unless(
+                    self.metrics_token is None or len(self.metrics_token) >= _SHORTEST_TOKEN,
+                    "metrics_token",
+                    f"{len(self.metrics_token or '')} characters long",
+                    f"take at least {_SHORTEST_TOKEN} random ones",
+                ),
+                _unless(
+                    self.metrics_port is None or 0 <= self.metrics_port < 65_536,
+                    "metrics_port",
+                    self.metrics_port,
+                    "take a free port, or 0 for any",
+                ),
             )
             if fault
         ]
@@ -145,6 +191,21 @@ def _unless(holds: bool, name: str, found: object, remedy: str) -> str:
     return "" if holds else f"setting {name} is {found!r}; {remedy}"
 
 
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _token_file(text: str) -> str:
+    try:
+        return Path(text).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(text) from error
+
+
 def _flag(text: str) -> bool:
     if text.lower() in _TRUE:
         return True
@@ -172,6 +233,14 @@ _VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
     "TASKSCOPE_SPOOL": ("spool", Path, "write a folder's path"),
     "TASKSCOPE_SPOOL_MAX_BYTES": ("spool_max_bytes", int, _BYTES),
     "TASKSCOPE_SEGMENT_BYTES": ("segment_bytes", int, _BYTES),
+    "TASKSCOPE_TRUSTED_HOPS": ("trusted_hops", _paths, "write networks with commas between"),
+    "TASKSCOPE_MAX_TRACES_PER_SECOND": ("max_traces_per_second", float, "write a number"),
+    "TASKSCOPE_SLOW_REQUEST_S": ("slow_request_s", float, "write a number of seconds"),
+    "TASKSCOPE_METRICS_TOKEN": ("metrics_token", str, "write at least 16 random characters"),
+    "TASKSCOPE_METRICS_TOKEN_FILE": ("metrics_token", _token_file, "name a file that can be read"),
+    "TASKSCOPE_METRICS_PORT": ("metrics_port", int, "write a free port"),
+    "TASKSCOPE_MULTIPROCESS_DIR": ("multiprocess_dir", Path, "write a folder's path"),
+    "TASKSCOPE_COMMIT": ("commit", str, "write the commit that was built"),
     "TASKSCOPE_REDACT": ("redact", _flag, _FLAG),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from taskscope.catalogue import Catalogue, Metric
 from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LINES
+from taskscope.catalogue.groups import GROUPS
 from taskscope.errors import InstrumentError
 from taskscope.exposition import Exposition, ExpositionMiddleware
 from taskscope.instruments import Counter, Gauge, Histogram, Instruments
@@ -133,7 +135,7 @@ def instrument(
     _check_fresh(app)
     settings = Settings.from_environ(os.environ) if settings is None else settings
     service = _Service(service_name, service_version)
-    instruments = _instruments(catalogue, service)
+    instruments = _instruments(catalogue, settings, service)
     pipeline = _start_logs(instruments, settings, service) if logs else None
     try:
         tracer = _start_tracing(app, instruments, settings, service) if tracing else None
@@ -172,15 +174,20 @@ def _check_fresh(app: FastAPI) -> None:
         )
 
 
-def _instruments(catalogue: Catalogue | None, service: _Service) -> Instruments:
-    catalogue = Catalogue(service=service.name) if catalogue is None else catalogue
+def _instruments(catalogue: Catalogue | None, settings: Settings, service: _Service) -> Instruments:
+    if catalogue is None:
+        catalogue = Catalogue(service=service.name, metrics=GROUPS)
     if catalogue.service != service.name:
         raise InstrumentError(
             f"service_name is {service.name!r} and the catalogue is of {catalogue.service!r}; give both one name"
         )
     instruments = Instruments(catalogue)
     instruments.gauge(BUILD).set(
-        1, service_version=service.version, taskscope_version=version("taskscope")
+        1,
+        service_version=service.version,
+        taskscope_version=version("taskscope"),
+        vcs_ref_head_revision=settings.commit,
+        process_runtime_version=platform.python_version(),
     )
     return instruments
 

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskscope.catalogue.metric import Kind, Label, Metric
+from taskscope.catalogue.metric import Across, Kind, Label, Metric
 
 __all__ = [
     "ACTIVE_REQUESTS",
+    "BACKGROUND_DURATION",
     "BUILD",
     "BUILTIN",
     "DB_CONNECTIONS",
     "DB_CONNECTIONS_MAX",
+    "DB_OPERATION_DURATION",
+    "DB_PENDING",
+    "DB_TIMEOUTS",
+    "DB_WAIT_TIME",
+    "EVENT_LOOP_LAG",
+    "FILES_SKIPPED",
+    "GC_PAUSE",
     "LIBRARY_ERRORS",
+    "LIBRARY_TIME",
     "LOG_AGE",
     "LOG_DEAD_LETTERS",
     "LOG_DROPPED",
@@ -26,6 +35,7 @@ __all__ = [
     "LOG_SHIPPED",
     "LOG_SHIPPER_UP",
     "OUTCOMES",
+    "OVERFLOWED",
     "PROCESS_CPU",
     "PROCESS_MAX_FDS",
     "PROCESS_MEMORY",
@@ -33,8 +43,15 @@ __all__ = [
     "PROCESS_START_TIME",
     "REQUEST_DURATION",
     "RESPONSE_SIZE",
+    "SCRAPE_DURATION",
+    "SCRAPE_SIZE",
+    "SERIES",
     "SPOOL_SIZE",
+    "THREADS",
+    "TIME_TO_FIRST_BYTE",
+    "TRACED",
     "UNMATCHED_ROUTE",
+    "WORKERS",
 ]
 
 OUTCOMES: Final = ("ok", "client_error", "server_error", "cancelled", "disconnected", "timeout")
@@ -75,6 +92,25 @@ RESPONSE_SIZE: Final = Metric(
     labels=(_METHOD, _ROUTE),
     buckets=(128.0, 512.0, 2048.0, 8192.0, 32768.0, 131072.0, 524288.0, 2097152.0),
 )
+TIME_TO_FIRST_BYTE: Final = Metric(
+    name="http.server.response.time_to_first_byte",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="Time from the first byte of a request to the start of its response.",
+    owner="taskscope",
+    subsystem="http",
+    labels=(_METHOD, _ROUTE),
+)
+BACKGROUND_DURATION: Final = Metric(
+    name="http.server.background_task.duration",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="Time that a background task ran after its response was sent.",
+    owner="taskscope",
+    subsystem="http",
+    labels=(_ROUTE, Label("outcome", values=("ok", "error", "cancelled"))),
+    buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
 
 DB_CONNECTIONS: Final = Metric(
     name="db.client.connection.count",
@@ -92,6 +128,48 @@ DB_CONNECTIONS_MAX: Final = Metric(
     help="The most connections the database pool may open.",
     owner="taskscope",
     subsystem="database",
+)
+DB_PENDING: Final = Metric(
+    name="db.client.connection.pending_requests",
+    kind=Kind.GAUGE,
+    unit="{request}",
+    help="Callers that wait for a connection of the database pool now.",
+    owner="taskscope",
+    subsystem="database",
+)
+DB_WAIT_TIME: Final = Metric(
+    name="db.client.connection.wait_time",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="Time that a caller waited for a connection of the database pool.",
+    owner="taskscope",
+    subsystem="database",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0),
+)
+DB_TIMEOUTS: Final = Metric(
+    name="db.client.connection.timeouts",
+    kind=Kind.COUNTER,
+    unit="{timeout}",
+    help="Callers that gave up waiting for a connection of the database pool.",
+    owner="taskscope",
+    subsystem="database",
+)
+DB_OPERATION_DURATION: Final = Metric(
+    name="db.client.operation.duration",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="Time that a database statement took, by operation, role and shard of its database.",
+    owner="taskscope",
+    subsystem="database",
+    labels=(
+        Label(
+            "db.operation.name", values=("SELECT", "INSERT", "UPDATE", "DELETE", "COMMIT", "_OTHER")
+        ),
+        Label("role", cap=4, bounded_by="the roles that the service watches: primary and replica"),
+        Label("shard", cap=64, bounded_by="the shards that the service watches; 0 without shards"),
+        Label("outcome", values=("ok", "error")),
+    ),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0),
 )
 
 PROCESS_CPU: Final = Metric(
@@ -130,9 +208,37 @@ PROCESS_START_TIME: Final = Metric(
     name="process.start_time",
     kind=Kind.GAUGE,
     unit="s",
-    help="When the process started, in seconds since 1970.",
+    help="When the process started, in seconds since 1970; of several workers the youngest.",
     owner="taskscope",
     subsystem="runtime",
+    across=Across.MAX,
+)
+THREADS: Final = Metric(
+    name="process.thread.count",
+    kind=Kind.GAUGE,
+    unit="{thread}",
+    help="Threads of the process.",
+    owner="taskscope",
+    subsystem="runtime",
+)
+EVENT_LOOP_LAG: Final = Metric(
+    name="asyncio.event_loop.lag",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="How much later than asked the event loop woke a waiting task, sampled all the time.",
+    owner="taskscope",
+    subsystem="runtime",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+)
+GC_PAUSE: Final = Metric(
+    name="cpython.gc.pause",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="Time that one run of the garbage collector held the process, by generation.",
+    owner="taskscope",
+    subsystem="runtime",
+    labels=(Label("cpython.gc.generation", values=("0", "1", "2")),),
+    buckets=(0.0001, 0.001, 0.01, 0.1, 1.0),
 )
 
 BUILD: Final = Metric(
@@ -145,7 +251,10 @@ BUILD: Final = Metric(
     labels=(
         Label("service.version", cap=1, bounded_by="one version runs in a process"),
         Label("taskscope.version", cap=1, bounded_by="one version runs in a process"),
+        Label("vcs.ref.head.revision", cap=1, bounded_by="one commit runs in a process"),
+        Label("process.runtime.version", cap=1, bounded_by="one Python runs in a process"),
     ),
+    across=Across.MAX,
 )
 LIBRARY_ERRORS: Final = Metric(
     name="taskscope.library.errors",
@@ -154,7 +263,96 @@ LIBRARY_ERRORS: Final = Metric(
     help="Errors inside the library that were kept from the request.",
     owner="taskscope",
     subsystem="self",
-    labels=(Label("component", values=("middleware", "metrics", "logs", "tracing", "probes")),),
+    labels=(
+        Label(
+            "component",
+            values=(
+                "middleware",
+                "metrics",
+                "logs",
+                "tracing",
+                "probes",
+                "exposition",
+                "multiprocess",
+            ),
+        ),
+        Label("error.type", cap=32, bounded_by="the kinds of exceptions that were seen; else none"),
+    ),
+)
+LIBRARY_TIME: Final = Metric(
+    name="taskscope.library.time",
+    kind=Kind.COUNTER,
+    unit="s",
+    help="Time that the library itself spent within requests.",
+    owner="taskscope",
+    subsystem="self",
+)
+SERIES: Final = Metric(
+    name="taskscope.metrics.series",
+    kind=Kind.GAUGE,
+    unit="{series}",
+    help="Series that the process holds.",
+    owner="taskscope",
+    subsystem="self",
+)
+OVERFLOWED: Final = Metric(
+    name="taskscope.metrics.overflowed",
+    kind=Kind.COUNTER,
+    unit="{observation}",
+    help="Observations whose label value went beyond its bound and was folded, by metric and label.",
+    owner="taskscope",
+    subsystem="self",
+    labels=(
+        Label("metric", cap=200, bounded_by="the metrics of the catalogue"),
+        Label("label", cap=100, bounded_by="the labels of the catalogue"),
+    ),
+)
+SCRAPE_DURATION: Final = Metric(
+    name="taskscope.scrape.duration",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="Time to render the answer to one scrape.",
+    owner="taskscope",
+    subsystem="self",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0),
+)
+SCRAPE_SIZE: Final = Metric(
+    name="taskscope.scrape.size",
+    kind=Kind.GAUGE,
+    unit="By",
+    help="Bytes of the last rendered answer to a scrape, before compression.",
+    owner="taskscope",
+    subsystem="self",
+    across=Across.MAX,
+)
+WORKERS: Final = Metric(
+    name="taskscope.multiprocess.workers",
+    kind=Kind.GAUGE,
+    unit="{process}",
+    help="Worker processes whose series are in this answer.",
+    owner="taskscope",
+    subsystem="self",
+    across=Across.MAX,
+)
+FILES_SKIPPED: Final = Metric(
+    name="taskscope.multiprocess.files_skipped",
+    kind=Kind.COUNTER,
+    unit="{file}",
+    help="Files in the workers' folder that could not be read and were left out, by reason.",
+    owner="taskscope",
+    subsystem="self",
+    labels=(
+        Label("reason", values=("empty", "garbage", "foreign", "not_regular", "version", "error")),
+    ),
+)
+TRACED: Final = Metric(
+    name="taskscope.tracing.requests",
+    kind=Kind.COUNTER,
+    unit="{request}",
+    help="Requests by what was decided about their trace: kept, passed over, kept late, or over the cap.",
+    owner="taskscope",
+    subsystem="self",
+    labels=(Label("decision", values=("sampled", "unsampled", "late", "capped")),),
 )
 
 LOG_LINES: Final = Metric(
@@ -245,15 +443,32 @@ BUILTIN: Final = (
     REQUEST_DURATION,
     ACTIVE_REQUESTS,
     RESPONSE_SIZE,
+    TIME_TO_FIRST_BYTE,
+    BACKGROUND_DURATION,
     DB_CONNECTIONS,
     DB_CONNECTIONS_MAX,
+    DB_PENDING,
+    DB_WAIT_TIME,
+    DB_TIMEOUTS,
+    DB_OPERATION_DURATION,
     PROCESS_CPU,
     PROCESS_MEMORY,
     PROCESS_OPEN_FDS,
     PROCESS_MAX_FDS,
     PROCESS_START_TIME,
+    THREADS,
+    EVENT_LOOP_LAG,
+    GC_PAUSE,
     BUILD,
     LIBRARY_ERRORS,
+    LIBRARY_TIME,
+    SERIES,
+    OVERFLOWED,
+    SCRAPE_DURATION,
+    SCRAPE_SIZE,
+    WORKERS,
+    FILES_SKIPPED,
+    TRACED,
     LOG_LINES,
     LOG_DROPPED,
     LOG_SHIPPER_UP,

@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from taskscope.errors import MetricError
 
-__all__ = ["DEFAULT_BUCKETS", "OVERFLOW", "Kind", "Label", "Metric", "Unit"]
+__all__ = ["DEFAULT_BUCKETS", "OVERFLOW", "Across", "Kind", "Label", "Metric", "Unit"]
 
 OVERFLOW: Final = "__overflow__"
 """The label value into which everything beyond a label's bound is folded."""
@@ -58,6 +58,14 @@ class Kind(Enum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
+
+
+class Across(Enum):
+    """What a gauge of several worker processes says as one number; counters and histograms are always sums."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,7 @@ class Metric:
 
     subsystem: one word used on every floor (http, runtime, database, logs, self, business, …).
     target: name of the scrape target whose process exposes it (see `Target`).
+    across: how a gauge's values of one instance's worker processes become one; only those that live count.
     Raises MetricError at once for a name, unit, label or bucket that is not as it must be.
     """
 
@@ -147,6 +156,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
     subsystem: str = "business"
     target: str = "service"
+    across: Across = Across.SUM
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -166,6 +176,10 @@ class Metric:
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
             raise MetricError(f"{self.name}: labels {names} repeat; list each label once")
+        if self.kind is not Kind.GAUGE and self.across is not Across.SUM:
+            raise MetricError(
+                f"{self.name}: workers' {self.kind.value}s are always summed; remove across={self.across}"
+            )
         self._check_buckets()
 
     def _check_buckets(self) -> None:
