@@ -1,88 +1,120 @@
-"""`/metrics`: what a registry holds, as text for Prometheus.
+"""`/metrics` on the app's own port: who may ask, what is asked for, and the answer.
 
-Rendered in a thread, so that a large exposition never holds up a request; scrapes that come within a second
-share one rendering. It answers ahead of the app's routes, so a catch-all route cannot hide it.
+Rendered in a thread, so that a large exposition never holds up a request. It answers ahead of the app's
+routes, so a catch-all route cannot hide it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from time import monotonic
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import CollectorRegistry
-
 from taskscope.route import path_within
+from taskscope.scrapes import Format, Scrapes, formatted, gzips
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Exposition", "ExpositionMiddleware"]
+__all__ = ["Answer", "Exposition", "ExpositionMiddleware", "allowed", "headers_of"]
 
-_SHARED_S: Final = 1.0
-# Of the Accept header only this is asked: the versions and escapings in it are the caller's words, and each
-# would be a rendering of its own. All names are within the legacy character set, so nothing is escaped.
-_OPENMETRICS_TYPE: Final = "application/openmetrics-text"
-_OPENMETRICS: Final = f"{_OPENMETRICS_TYPE};version=1.0.0"
 _FAILED: Final = b"the metrics could not be rendered; the service's log says why\n"
+_UNKNOWN: Final = b"present the token of TASKSCOPE_METRICS_TOKEN as a bearer token\n"
+_PLAIN: Final = "text/plain; charset=utf-8"
+_BEARER: Final = b"bearer "
 
 
-class _Rendering(NamedTuple):
-    made_at: float
-    text: asyncio.Task[bytes]
+class Answer(NamedTuple):
+    """What goes back to a scraper."""
+
+    status: int
+    body: bytes
+    content_type: str = _PLAIN
+    zipped: bool = False
+
+
+FAILED: Final = Answer(500, _FAILED)
+UNKNOWN: Final = Answer(401, _UNKNOWN)
+REFUSED: Final = Answer(405, b"")
+
+
+def allowed(authorization: bytes, token: str | None) -> bool:
+    """Whether an Authorization header presents the token; always without one. Takes the same time for any text."""
+    if token is None:
+        return True
+    scheme, presented = authorization[: len(_BEARER)].lower(), authorization[len(_BEARER) :]
+    return compare_digest(presented.strip(), token.encode()) and scheme == _BEARER
+
+
+def headers_of(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """The answer's headers, in the order they are sent."""
+    headers = [
+        (b"content-type", answer.content_type.encode("latin-1")),
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"vary", b"accept, accept-encoding"),
+    ]
+    if answer.zipped:
+        headers.append((b"content-encoding", b"gzip"))
+    if answer.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if answer.status == 405:
+        headers.append((b"allow", b"GET, HEAD"))
+    return headers
 
 
 class Exposition:
-    """An ASGI endpoint that answers GET and HEAD with the registry's series.
+    """An ASGI endpoint that answers GET and HEAD with the series.
 
-    Prometheus's text format, or OpenMetrics where the Accept header asks for it.
-    failed: told of each rendering that raised; the scrape gets 500, nobody else notices.
+    Prometheus's text format, or OpenMetrics where the Accept header asks for it; gzip where it may.
+    token: what a scrape must present. A rendering that failed gives 500, nobody else notices.
     """
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        failed: Callable[[str, BaseException | None], None],
-        *,
-        now: Callable[[], float] = monotonic,
-    ) -> None:
-        self._registry = registry
-        self._failed = failed
-        self._now = now
-        self._renderings: dict[str, _Rendering] = {}
+    def __init__(self, scrapes: Scrapes, *, token: str | None = None) -> None:
+        self._scrapes = scrapes
+        self._token = token
+        self._under_way: dict[tuple[Format, bool], asyncio.Task[bytes]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One scrape is answered."""
         del receive
+        answer = await self._answer(scope)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": headers_of(answer),
+            }
+        )
+        head = scope["method"] == "HEAD"
+        await send({"type": "http.response.body", "body": b"" if head else answer.body})
+
+    async def _answer(self, scope: Scope) -> Answer:
+        if not allowed(_header(scope, b"authorization"), self._token):
+            return UNKNOWN
         if scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, b"", "text/plain; charset=utf-8", allow=True)
-            return
+            return REFUSED
+        wanted = formatted(_header(scope, b"accept").decode("latin-1"))
+        zipped = gzips(_header(scope, b"accept-encoding").decode("latin-1"))
         try:
-            content_type, body = await self._render(_accept(scope))
-        except Exception as error:  # noqa: BLE001 - whatever a collector raises, the answer is 500
-            self._failed("metrics", error)
-            await _answer(send, 500, _FAILED, "text/plain; charset=utf-8")
-            return
-        await _answer(send, 200, body, content_type, head=scope["method"] == "HEAD")
+            body = await self._body(wanted, zipped)
+        except Exception:  # noqa: BLE001 - counted by Scrapes; whatever a collector raises, the answer is 500
+            return FAILED
+        return Answer(200, body, wanted.content_type, zipped)
 
-    async def _render(self, accept: str) -> tuple[str, bytes]:
-        encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS_TYPE in accept else "")
-        last = self._renderings.get(content_type)
-        if last is None or self._is_old(last):
-            task = asyncio.create_task(asyncio.to_thread(encode, self._registry))
-            last = _Rendering(self._now(), task)
-            self._renderings[content_type] = last
+    async def _body(self, wanted: Format, zipped: bool) -> bytes:
+        fresh = self._scrapes.fresh(wanted, zipped=zipped)
+        if fresh is not None:
+            return fresh
+        key = (wanted, zipped)
+        task = self._under_way.get(key)
+        if task is None or task.done():
+            task = asyncio.create_task(
+                asyncio.to_thread(self._scrapes.answer, wanted, zipped=zipped)
+            )
+            self._under_way[key] = task
         # Shielded: a scraper that hangs up must not cancel what others wait for.
-        return content_type, await asyncio.shield(last.text)
-
-    def _is_old(self, rendering: _Rendering) -> bool:
-        if not rendering.text.done():
-            return False
-        if rendering.text.cancelled() or rendering.text.exception() is not None:
-            return True
-        return self._now() - rendering.made_at >= _SHARED_S
+        return await asyncio.shield(task)
 
 
 class ExpositionMiddleware:
@@ -100,26 +132,5 @@ class ExpositionMiddleware:
         await self.app(scope, receive, send)
 
 
-def _accept(scope: Scope) -> str:
-    values = [value for name, value in scope["headers"] if name == b"accept"]
-    return b",".join(values)[:1024].decode("latin-1")
-
-
-async def _answer(
-    send: Send,
-    status: int,
-    body: bytes,
-    content_type: str,
-    *,
-    head: bool = False,
-    allow: bool = False,
-) -> None:
-    headers = [
-        (b"content-type", content_type.encode("latin-1")),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    if allow:
-        headers.append((b"allow", b"GET, HEAD"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return b",".join([value for name, value in scope["headers"] if name == wanted])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from prometheus_client.registry import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector, CollectorRegistry
 
+from taskscope.adminport import AdminPort
 from taskscope.catalogue import Catalogue, Metric
 from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LINES
 from taskscope.catalogue.groups import GROUPS
@@ -20,6 +22,7 @@ from taskscope.exposition import Exposition, ExpositionMiddleware
 from taskscope.instruments import Counter, Gauge, Histogram, Instruments
 from taskscope.middleware import AccessLog, Hooks, RequestMiddleware
 from taskscope.probes.database import DatabaseProbe, Engine
+from taskscope.scrapes import Scrapes
 from taskscope.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,8 +45,10 @@ class Telemetry:
         settings: Settings,
         tracing: Tracing | None,
         logs: LogPipeline | None,
+        admin: AdminPort | None = None,
     ) -> None:
         self.settings = settings
+        self._admin = admin
         self._instruments = instruments
         self._probe = DatabaseProbe(instruments)
         self._tracing = tracing
@@ -56,6 +61,8 @@ class Telemetry:
         An app may start again after its end, as in tests that share one; its spans are not exported any more.
         """
         self._closed = False
+        if self._admin is not None:
+            self._admin.start()
         if self._logs is not None:
             try:
                 self._logs.adopt()
@@ -105,6 +112,8 @@ class Telemetry:
         if self._closed:
             return
         self._closed = True
+        if self._admin is not None:
+            self._admin.close()
         if self._tracing is not None:
             self._tracing.close()
         if self._logs is not None:
@@ -124,12 +133,14 @@ def instrument(
     logs: bool = True,
     tracing: bool = True,
     settings: Settings | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> Telemetry:
     """`app` is measured, traced and logged from its start on; the telemetry is in `app.state.telemetry` too.
 
     Call it once, before the app starts. catalogue: what the service declares; by default only the library's
     own metrics. metrics, logs, tracing: False switches that part off; instruments work all the same.
-    settings: by default read from the environment.
+    settings: by default read from the environment. registry: metrics of prometheus_client that the service has
+    already, such as its default REGISTRY; they are answered beside the catalogue's.
     Raises InstrumentError if the app is instrumented or has started, SettingsError for a wrong environment.
     """
     _check_fresh(app)
@@ -151,8 +162,12 @@ def instrument(
         access_log=_access_log() if logs and settings.access_log else None,
         **_span_hooks(tracer),
     )
-    _wrap(app, hooks, instruments, exposition_path=settings.metrics_path if metrics else None)
-    telemetry = Telemetry(instruments=instruments, settings=settings, tracing=tracer, logs=pipeline)
+    scrapes = Scrapes(_renderer(instruments, registry), instruments) if metrics else None
+    admin = _admin(scrapes, settings, instruments)
+    _wrap(app, hooks, settings, scrapes if admin is None else None)
+    telemetry = Telemetry(
+        instruments=instruments, settings=settings, tracing=tracer, logs=pipeline, admin=admin
+    )
     app.state.telemetry = telemetry
     _close_at_shutdown(app, telemetry)
     return telemetry
@@ -237,18 +252,44 @@ def _span_hooks(tracing: Tracing | None) -> dict[str, Any]:
     return {"on_start": name_span, "exemplar": exemplar}
 
 
-def _wrap(
-    app: FastAPI, hooks: Hooks, instruments: Instruments, *, exposition_path: str | None
-) -> None:
+def _renderer(
+    instruments: Instruments, registry: CollectorRegistry | None
+) -> Callable[[bool], bytes]:
+    if registry is not None:
+        instruments.registry.register(cast("Collector", registry))
+
+    def render(openmetrics: bool) -> bytes:
+        encode, _ = choose_encoder("application/openmetrics-text;version=1.0.0" * openmetrics)
+        return encode(instruments.registry)
+
+    return render
+
+
+def _admin(
+    scrapes: Scrapes | None, settings: Settings, instruments: Instruments
+) -> AdminPort | None:
+    if scrapes is None or settings.metrics_port is None:
+        return None
+    return AdminPort(
+        scrapes,
+        port=settings.metrics_port,
+        path=settings.metrics_path,
+        token=settings.metrics_token,
+        shared=settings.multiprocess_dir is not None,
+        failed=instruments.failed,
+    )
+
+
+def _wrap(app: FastAPI, hooks: Hooks, settings: Settings, scrapes: Scrapes | None) -> None:
     """The app's whole stack stands inside of ours, its own error pages included."""
     build = app.build_middleware_stack
 
     def build_wrapped() -> ASGIApp:
         stack: ASGIApp = RequestMiddleware(build(), routed=app, hooks=hooks)
-        if exposition_path is None:
+        if scrapes is None:
             return stack
-        endpoint = Exposition(instruments.registry, instruments.failed)
-        return ExpositionMiddleware(stack, path=exposition_path, endpoint=endpoint)
+        endpoint = Exposition(scrapes, token=settings.metrics_token)
+        return ExpositionMiddleware(stack, path=settings.metrics_path, endpoint=endpoint)
 
     # `add_middleware` would put us inside of the layer that turns an exception into a 500.
     app.build_middleware_stack = build_wrapped  # type: ignore[method-assign] # the one way to the outside

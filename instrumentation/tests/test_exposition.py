@@ -11,15 +11,23 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as classic
 from prometheus_client.registry import Collector
 
 from taskscope import Settings, instrument
-from taskscope.catalogue.builtin import LIBRARY_ERRORS, REQUEST_DURATION
+from taskscope.catalogue.builtin import (
+    LIBRARY_ERRORS,
+    REQUEST_DURATION,
+    SCRAPE_DURATION,
+    SCRAPE_SIZE,
+)
 from taskscope.exposition import Exposition
 from taskscope.instruments import Instruments
+from taskscope.scrapes import Scrapes
 from taskscope.testing.metrics import isolated, value
 
 
@@ -67,7 +75,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def endpoint(instruments: Instruments, clock: Clock) -> Exposition:
-    return Exposition(instruments.registry, instruments.failed, now=clock)
+    def render(openmetrics: bool) -> bytes:
+        encode = openmetrics_text if openmetrics else generate_latest
+        return encode(instruments.registry)
+
+    return Exposition(Scrapes(render, instruments, now=clock))
 
 
 def _client(endpoint: Any) -> httpx2.AsyncClient:
@@ -133,6 +145,57 @@ def test_the_text_is_made_off_the_event_loop(endpoint: Exposition, counted: Coun
     assert threading.get_ident() not in counted.threads
 
 
+@pytest.mark.parametrize("wanted", [True, False], ids=["gzip", "plain"])
+def test_the_text_is_zipped_where_it_may_be(endpoint: Exposition, wanted: bool) -> None:
+    response = _scrape(endpoint, **{"accept-encoding": "gzip" if wanted else "identity, gzip;q=0"})
+    assert response.headers.get("content-encoding") == ("gzip" if wanted else None)
+    assert "process_cpu_seconds" in response.text
+    assert "etag" not in response.headers
+    assert response.headers["vary"] == "accept, accept-encoding"
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_openmetrics"),
+    [
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=0.1, text/plain", False),
+        ("text/plain;q=0.5, APPLICATION/OPENMETRICS-TEXT;q=0.5", True),
+        ("application/openmetrics-text;q=nonsense", False),
+        ("*/*", False),
+        ("", False),
+        ("application/openmetrics-textual", False),
+    ],
+)
+def test_the_accept_headers_ranks_decide(
+    endpoint: Exposition, accept: str, is_openmetrics: bool
+) -> None:
+    kind = _scrape(endpoint, accept=accept).headers["content-type"]
+    assert kind.startswith("application/openmetrics-text" if is_openmetrics else "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("presented", "status"),
+    [
+        (None, 401),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("Bearer wrong-token-of-16", 401),
+        ("Basic a-token-of-16-chars", 401),
+        ("a-token-of-16-chars", 401),
+        ("Bearer a-token-of-16-charsX", 401),
+        ("Bearer a-token-of-16-chars", 200),
+        ("bearer  a-token-of-16-chars ", 200),
+    ],
+)
+def test_a_token_is_asked_for_where_one_is_set(presented: str | None, status: int) -> None:
+    app = _instrumented(settings=Settings(metrics_token="a-token-of-16-chars"))
+    response = _scrape(app, **({} if presented is None else {"authorization": presented}))
+    assert response.status_code == status
+    assert ("taskscope_build_info" in response.text) == (status == 200)
+    assert response.headers.get("www-authenticate") == (None if status == 200 else "Bearer")
+
+
 def test_scrapes_at_the_same_time_share_one_rendering(
     endpoint: Exposition, counted: Counted
 ) -> None:
@@ -172,8 +235,30 @@ def test_a_broken_collector_gives_500_is_counted_and_heals(
     counted.fail = True
     assert _scrape(endpoint).status_code == 500
     counted.fail = False
-    assert value(instruments.registry, LIBRARY_ERRORS, component="metrics") == 1
+    assert value(instruments.registry, LIBRARY_ERRORS, component="exposition") == 1
     assert _scrape(endpoint).status_code == 200
+
+
+def test_the_last_good_answer_bridges_a_failure_of_ten_seconds(
+    endpoint: Exposition, instruments: Instruments, counted: Counted, clock: Clock
+) -> None:
+    _scrape(endpoint)
+    counted.fail = True
+    statuses = []
+    for moment in (0.5, 2.0, 9.9, 10.0):
+        clock.now = moment
+        statuses.append(_scrape(endpoint).status_code)
+    assert statuses == [200, 200, 200, 500]
+    counted.fail = False
+    assert value(instruments.registry, LIBRARY_ERRORS, component="exposition") == 3
+
+
+def test_each_rendering_leaves_its_time_and_size(
+    endpoint: Exposition, instruments: Instruments, clock: Clock
+) -> None:
+    length = len(_scrape(endpoint).content)
+    assert value(instruments.registry, SCRAPE_SIZE) == length
+    assert value(instruments.registry, SCRAPE_DURATION) == 1
 
 
 def test_a_scraper_that_hangs_up_does_not_cancel_the_others(
