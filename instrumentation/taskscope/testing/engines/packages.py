@@ -20,6 +20,7 @@ from taskscope.testing.engines import (
     nginx,
     postgres,
     prometheus,
+    rabbitmq,
     redis,
 )
 from taskscope.testing.engines.spec import find_binary
@@ -100,6 +101,14 @@ PACKAGES = (
         services=("redis-server",),
     ),
     Package(
+        engine="rabbitmq",
+        why="carries messages in tests",
+        find=rabbitmq.find,
+        remedy=rabbitmq.REMEDY,
+        debian=("rabbitmq-server",),
+        services=("rabbitmq-server",),
+    ),
+    Package(
         engine="chromium",
         why="opens the pages in tests",
         find=chromium.find,
@@ -140,7 +149,7 @@ def version_of(package: Package) -> str | None:
     found = package.find()
     if found is None:
         return None
-    # The folder of Elasticsearch bears its version; asking the server means starting a JVM.
+    # Where a folder was found, it bears the version; asking these servers would start them.
     said = _ask(found, package.version_flag) if found.is_file() else found.name
     version = _VERSION.search(said)
     return version[0] if version else None

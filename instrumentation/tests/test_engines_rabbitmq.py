@@ -1,0 +1,128 @@
+"""RabbitMQ: one user, its own epmd, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import aio_pika
+import pytest
+from aiormq.exceptions import AMQPError
+
+from taskscope.testing.engines import (
+    HOST,
+    EngineError,
+    Missing,
+    Spec,
+    free_ports,
+    members,
+    rabbitmq,
+    running,
+    start,
+)
+from taskscope.testing.engines import spec as spec_module
+
+PASSWORD = "a-password_of-tests"
+EPMD = 4369
+
+
+def a_rabbitmq(folder: Path, *, password: str = PASSWORD, **settings: str) -> Spec:
+    port, *internal = free_ports(3)
+    try:
+        return rabbitmq.rabbitmq(
+            folder / "rabbitmq",
+            port=port,
+            internal_ports=(internal[0], internal[1]),
+            password=password,
+            settings=settings,
+        )
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+async def echoed(url: str) -> bytes:
+    """What comes back from a queue, or the name of the error at the door."""
+    try:
+        connection = await aio_pika.connect(url, timeout=10)
+    except AMQPError as error:
+        return type(error).__name__.encode()
+    async with connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await channel.default_exchange.publish(aio_pika.Message(b"hello"), queue.name)
+        message = await queue.get(timeout=10)
+        await message.ack()
+        return message.body
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 20) -> bool:
+    deadline = time.monotonic() + within_s
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return held
+
+
+@pytest.mark.engine
+def test_it_answers_its_user_alone_and_leaves_no_process_no_port_and_no_epmd(
+    tmp_path: Path,
+) -> None:
+    epmd_before = spec_module.taken(EPMD)
+    spec = a_rabbitmq(tmp_path)
+    port = spec.ports[0]
+    with running(spec) as server:
+        ours = asyncio.run(echoed(rabbitmq.url(port=port, password=PASSWORD)))
+        wrong = asyncio.run(echoed(rabbitmq.url(port=port, password="wrong")))
+        guest = asyncio.run(echoed(f"amqp://guest:guest@{HOST}:{port}/"))
+        shown = Path(f"/proc/{server.pid}/cmdline").read_text()
+        shown += Path(f"/proc/{server.pid}/environ").read_text()
+
+    assert ours == b"hello"
+    assert wrong == guest == b"ProbableAuthenticationError"
+    assert PASSWORD not in shown + repr(spec)
+    assert members(server.pid) == []
+    assert [port for port in spec.ports if spec_module.taken(port)] == []
+    assert spec_module.taken(EPMD) == epmd_before
+
+
+@pytest.mark.engine
+def test_it_starts_again_after_a_crash_with_another_password_on_another_port(
+    tmp_path: Path,
+) -> None:
+    crashed = a_rabbitmq(tmp_path)
+    start(crashed).kill()
+    assert eventually(lambda: not any(map(spec_module.taken, crashed.ports)))
+
+    again = a_rabbitmq(tmp_path, password="another")
+    with running(again):
+        answer = asyncio.run(echoed(rabbitmq.url(port=again.ports[0], password="another")))
+        old = asyncio.run(echoed(rabbitmq.url(port=again.ports[0], password=PASSWORD)))
+
+    assert answer == b"hello"
+    assert old == b"ProbableAuthenticationError"
+
+
+@pytest.mark.engine
+def test_a_broken_configuration_is_told_in_the_servers_own_words(tmp_path: Path) -> None:
+    spec = a_rabbitmq(tmp_path, channel_max="many")
+
+    with pytest.raises(EngineError) as refused:
+        start(spec)
+
+    sentence = str(refused.value)
+    assert sentence.startswith("rabbitmq: ended with exit code 1 before it was ready: ")
+    assert "channel_max" in sentence
+    assert sentence.endswith(str(spec.log))
+    assert eventually(lambda: not any(map(spec_module.taken, spec.ports)))
+
+
+def test_where_it_is_not_installed_the_command_that_installs_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(spec_module, "_SBIN", str(tmp_path))
+    monkeypatch.setattr(rabbitmq, "_DEBIAN", tmp_path / "none")
+
+    with pytest.raises(Missing, match=f"is not installed; run: {rabbitmq.REMEDY}$"):
+        rabbitmq.rabbitmq(tmp_path, port=1, internal_ports=(2, 3), password=PASSWORD)
