@@ -18,6 +18,7 @@ class RequestContext:
     trace_id, span_id: lower-case hexadecimal digits of the server span, or None without tracing.
     user: who asks, as `set_user` hashed it, or None. sampled: whether the request's trace is kept.
     logs: the log pipeline of the application that serves it, where one process has several.
+    instruments: the instruments of that application.
     find_route: looks the route up while the request runs; never raises.
     """
 
@@ -32,6 +33,7 @@ class RequestContext:
     sampled: bool = False
     user: str | None = None
     logs: object | None = field(default=None, repr=False, compare=False)
+    instruments: object | None = field(default=None, repr=False, compare=False)
     find_route: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
 
     def known_route(self) -> str | None:
