@@ -63,7 +63,11 @@ def test_the_page_and_its_boards_are_served(server: ThreadingHTTPServer) -> None
     assert status == 200
     assert b"/static/main.js" in body
     assert "default-src 'none'" in headers["Content-Security-Policy"]
-    assert [board["uid"] for board in listed] == ["taskapi-oncall", "taskapi-requests"]
+    assert [board["uid"] for board in listed] == [
+        "taskapi-oncall",
+        "taskapi-requests",
+        "taskapi-runtime",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in PAGE.iterdir()))

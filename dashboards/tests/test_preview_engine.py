@@ -131,7 +131,7 @@ def test_every_query_of_both_boards_answers_on_a_healthy_service(service_past: P
 
 
 def test_a_panel_of_errors_shows_zero_where_there_were_none(service_past: Past) -> None:
-    oncall, _ = boards(CATALOGUE)
+    oncall, *_ = boards(CATALOGUE)
     (panel,) = (p for p in oncall.panels if p.title == "Routes by server errors")
     values = [float(row["value"][1]) for row in service_past.ask(panel.queries[0].expr)]
 
@@ -139,7 +139,7 @@ def test_a_panel_of_errors_shows_zero_where_there_were_none(service_past: Past) 
     assert set(values) == {0.0}
 
 
-@pytest.mark.parametrize("slug", ["oncall", "requests"])
+@pytest.mark.parametrize("slug", ["oncall", "requests", "runtime"])
 def test_the_page_draws_every_panel_with_data(
     browser: Browser, page_address: str, service_past: Past, slug: str
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_firing_alert_is_shown_with_its_age_and_a_pending_one_is_not(tmp_path:
         labels = f'alertname="{name}",service="taskapi",severity="page"'
         more += f'# TYPE ALERTS gauge\nALERTS{{{labels},alertstate="{state}"}} 1 {{end}}\n'
         more += f"# TYPE ALERTS_FOR_STATE gauge\nALERTS_FOR_STATE{{{labels}}} 1700000000 {{end}}\n"
-    oncall, _ = boards(CATALOGUE)
+    oncall, *_ = boards(CATALOGUE)
     (panel,) = (p for p in oncall.panels if p.title == "Firing alerts")
 
     with past(CATALOGUE, tmp_path, more=more) as made:
@@ -229,7 +229,7 @@ def test_a_firing_alert_is_shown_with_its_age_and_a_pending_one_is_not(tmp_path:
 
 
 def test_where_nothing_fires_one_row_says_so(service_past: Past) -> None:
-    oncall, _ = boards(CATALOGUE)
+    oncall, *_ = boards(CATALOGUE)
     (panel,) = (p for p in oncall.panels if p.title == "Firing alerts")
 
     assert [row["metric"] for row in service_past.ask(panel.queries[0].expr)] == [

@@ -128,4 +128,5 @@ def test_the_boards_keep_their_addresses() -> None:
     assert [board_uid("taskapi", board) for board in BOARDS] == [
         "taskapi-oncall",
         "taskapi-requests",
+        "taskapi-runtime",
     ]

@@ -2,5 +2,6 @@
 
 from taskscope_dashboards.boards.oncall import oncall
 from taskscope_dashboards.boards.requests import requests
+from taskscope_dashboards.boards.runtime import runtime
 
-__all__ = ["oncall", "requests"]
+__all__ = ["oncall", "requests", "runtime"]

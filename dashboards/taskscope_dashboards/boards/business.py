@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from taskscope.catalogue import Catalogue, Kind, Metric
+from taskscope.catalogue.groups import GROUPS
 from taskscope_dashboards.panel import Panel, Query, rate_unit, unit_of
 from taskscope_dashboards.queries import per_second, quantile, value
 
@@ -12,9 +13,10 @@ __all__ = ["business", "business_panel"]
 
 
 def business(catalogue: Catalogue) -> tuple[Panel, ...]:
-    """One panel per metric that the service declares, except those an objective's panel shows already."""
+    """One panel per metric of the service's own, except those an objective's panel shows already."""
     judged = {o.metric for o in catalogue.objectives if o.threshold is not None}
-    return tuple(business_panel(catalogue, m) for m in catalogue.metrics if m not in judged)
+    own = (m for m in catalogue.metrics if m not in judged and m not in GROUPS)
+    return tuple(business_panel(catalogue, metric) for metric in own)
 
 
 def _legend(metric: Metric) -> str:

@@ -6,7 +6,12 @@ from decimal import Decimal
 from typing import Final
 
 from taskscope.catalogue import Catalogue
-from taskscope.catalogue.builtin import ACTIVE_REQUESTS, REQUEST_DURATION, RESPONSE_SIZE
+from taskscope.catalogue.builtin import (
+    ACTIVE_REQUESTS,
+    REQUEST_DURATION,
+    RESPONSE_SIZE,
+    TIME_TO_FIRST_BYTE,
+)
 from taskscope.catalogue.promql import selector
 from taskscope_dashboards.board import SEARCH, Board, Choice, Row, Variable
 from taskscope_dashboards.boards.logs import request_lines
@@ -54,7 +59,13 @@ def requests(catalogue: Catalogue) -> Board:
         Row(
             title="How well?",
             panels=spread(
-                (_errors(catalogue), _size(catalogue), _in_flight(catalogue)), per_line=3
+                (
+                    _errors(catalogue),
+                    _size(catalogue),
+                    _first_byte(catalogue),
+                    _in_flight(catalogue),
+                ),
+                per_line=4,
             ),
         ),
         Row(title="Which are slowest?", panels=(_slowest(catalogue),)),
@@ -68,7 +79,7 @@ def requests(catalogue: Catalogue) -> Board:
         rows=rows,
         variables=_variables(catalogue),
         annotations=events(catalogue),
-        others=(("oncall", "On call"),),
+        others=(("oncall", "On call"), ("runtime", "Runtime")),
     )
 
 
@@ -259,6 +270,24 @@ def _size(catalogue: Catalogue) -> Panel:
                 legend=f"{{{{{_ROUTE}}}}}",
             ),
         ),
+    )
+
+
+def _first_byte(catalogue: Catalogue) -> Panel:
+    return Panel(
+        title="Time to first byte, p95 by route",
+        description=(
+            "What one response in twenty takes longer than to begin. Far below the full duration: the response is a "
+            "stream, or a slow client reads it."
+        ),
+        unit=unit_of(TIME_TO_FIRST_BYTE),
+        queries=(
+            Query(
+                expr=quantile(catalogue, TIME_TO_FIRST_BYTE, _P95, by=(_ROUTE,), matchers=_CHOSEN),
+                legend=f"{{{{{_ROUTE}}}}}",
+            ),
+        ),
+        link=to_requests(catalogue, route_from_series=True),
     )
 
 

@@ -149,7 +149,7 @@ def _descriptors(catalogue: Catalogue) -> Panel:
 def self_health(catalogue: Catalogue) -> tuple[Panel, ...]:
     """Whether the library and the scrape work, and what runs since when."""
     component = LIBRARY_ERRORS.labels[0].prometheus
-    version, library = BUILD.label_names
+    version, library, commit, python = BUILD.label_names
     build = selector(catalogue, BUILD)
     started = selector(catalogue, PROCESS_START_TIME)
     errors = Panel(
@@ -198,6 +198,8 @@ def self_health(catalogue: Catalogue) -> tuple[Panel, ...]:
         columns=(
             Column(label="instance", title="Instance"),
             Column(label=version, title="Version"),
+            Column(label=commit, title="Commit"),
+            Column(label=python, title="Python"),
             Column(label=library, title="taskscope"),
         ),
     )
