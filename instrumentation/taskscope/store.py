@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, MutableSequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from threading import Lock
-from typing import Protocol
+from threading import RLock
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from taskscope.catalogue import Kind, Metric
 
 __all__ = ["Exemplar", "MemoryStore", "Reading", "Series", "Store", "width"]
+
+_NONE: Final[Mapping[int, Exemplar]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,16 @@ class Store(Protocol):
     """What holds the values of this process.
 
     `cells` is looked up anew for each write: growth and fork put another one in its place.
-    Every write, and `allocate`, happens with `lock` held; the lock cannot be taken twice by one thread.
+    Every write, and `allocate`, happens with `lock` held. One thread may take it again: within any of our lines
+    Python may collect garbage or handle a signal, that may log, and a line that is logged is counted here.
     """
 
-    lock: Lock
     cells: MutableSequence[float]
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held for each write."""
+        ...
 
     def allocate(self, series: Series) -> int | None:
         """The index of the series' first cell, zeroed; None where no room is left."""
@@ -78,16 +87,17 @@ class MemoryStore:
     """The store of a single process: cells in memory, as many as there are series."""
 
     def __init__(self) -> None:
-        self.lock = Lock()
+        self.lock = RLock()
         self.cells: MutableSequence[float] = array("d")
-        self._series: list[tuple[Series, int]] = []
+        self._series: list[tuple[Series, int, int]] = []
         self._exemplars: dict[int, Exemplar] = {}
 
     def allocate(self, series: Series) -> int | None:
         """The index of the series' first cell; there is always room."""
         base = len(self.cells)
-        self.cells.extend([0.0] * width(series))
-        self._series.append((series, base))
+        size = width(series)
+        self.cells.extend([0.0] * size)
+        self._series.append((series, base, base + size))
         return base
 
     def exemplify(self, cell: int, exemplar: Exemplar) -> None:
@@ -100,11 +110,12 @@ class MemoryStore:
             cells = self.cells[:]
             listed = tuple(self._series)
             exemplars = dict(self._exemplars)
-        for series, base in listed:
-            size = width(series)
-            shown = {
-                offset: exemplars[base + offset]
-                for offset in range(size)
-                if exemplars and base + offset in exemplars
-            }
-            yield Reading(series, cells[base : base + size], shown)
+        for series, base, end in listed:
+            yield Reading(series, cells[base:end], _within(exemplars, base, end))
+
+
+def _within(exemplars: dict[int, Exemplar], base: int, end: int) -> Mapping[int, Exemplar]:
+    if not exemplars:
+        return _NONE
+    found = {cell - base: exemplars[cell] for cell in range(base, end) if cell in exemplars}
+    return found or _NONE
