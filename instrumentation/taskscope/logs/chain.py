@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
@@ -10,6 +11,7 @@ from typing import Any, Final, cast
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from taskscope.identity import Identity, load_key, new_key
 from taskscope.logs.ecs import EcsEncoder, ExcInfo
 from taskscope.logs.pipeline import Emit, LogPipeline
 from taskscope.logs.spool import Spool
@@ -19,6 +21,7 @@ from taskscope.settings import Settings
 __all__ = ["configure", "get_logger"]
 
 _UNNAMED: Final = "app"
+_log: Final = logging.getLogger(__name__)
 
 
 def configure(
@@ -53,6 +56,7 @@ def configure(
         on_line=on_line,
         on_drop=on_drop,
         on_error=on_error,
+        level=level,
         echo=sys.stderr if settings.log_stderr else None,
         complaints=sys.stderr,
     )
@@ -60,7 +64,24 @@ def configure(
     pipeline.add(
         StdlibRoute(pipeline.emit, level=level, printed=settings.log_stderr, owner=pipeline)
     )
+    pipeline.identity = Identity(
+        service_name=service_name, key=_user_key(settings, on_error=on_error)
+    )
     return pipeline
+
+
+def _user_key(settings: Settings, *, on_error: Callable[[BaseException], None]) -> bytes:
+    """The key of the spool's folder, or one of this process alone where that cannot be had."""
+    try:
+        return load_key(settings.spool)
+    except OSError as error:
+        with contextlib.suppress(Exception):
+            on_error(error)
+        _log.warning(
+            "the key of user.hash cannot be had: %s; until a restart the hashes are this process's own",
+            error,
+        )
+        return new_key()
 
 
 def get_logger(name: str = _UNNAMED) -> FilteringBoundLogger:

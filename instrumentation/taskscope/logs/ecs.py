@@ -26,7 +26,7 @@ from taskscope.logs.fields import ECS_VERSION, FIELDS, OWN, FieldType
 from taskscope.logs.text import cut, cut_middle, visible
 from taskscope.redaction import REDACTED, Plain, Walk, is_secret_key, redact_text
 
-__all__ = ["FIELD_BYTES", "LINE_BYTES", "EcsEncoder", "ExcInfo"]
+__all__ = ["FIELD_BYTES", "LINE_BYTES", "EcsEncoder", "ExcInfo", "quoted", "timestamp"]
 
 FIELD_BYTES: Final = 2048
 """The most bytes of one value that a call gave."""
@@ -44,8 +44,11 @@ _MOST_KEYS: Final = 256
 # Read this much more before redaction, so that a secret that a cut would halve is still recognised.
 _MARGIN: Final = 2048
 _SHORT_BYTES: Final = 256
+_INT64: Final = 2**63
 # Texts that a program holds as constants come again and again; longer ones are not worth keeping.
 _CONSTANT_CHARS: Final = 64
+# Paths, addresses and ids of callers: the cache holds at most 2,048 of them, in all about a mebibyte.
+_KEPT_CHARS: Final = 128
 # A word without signs, too short for a token, a login or a card's number.
 _WORD_CHARS: Final = 12
 _WORD: Final = re.compile(r"(?!.*eyJ)[A-Za-z0-9_./\-]*")
@@ -121,9 +124,12 @@ class EcsEncoder:
             document["span.id"] = f"{span.span_id:016x}"
         elif request is not None and request.trace_id is not None:
             document["trace.id"] = request.trace_id
-            document["span.id"] = request.span_id
+            if request.span_id is not None:
+                document["span.id"] = request.span_id
         if request is None:
             return
+        if request.user is not None:
+            document["user.hash"] = request.user
         document["http.request.id"] = request.request_id
         document["http.request.method"] = walk.constant(request.method)
         route = request.known_route()
@@ -190,6 +196,8 @@ class _SafeWalk(Walk):
         else:
             known, name = None, self.key(key) or "_"
             secret = self._hides and is_secret_key(name)
+        if known is FieldType.LONG and type(value) is int and -_INT64 <= value < _INT64:
+            return known, name, value  # nanoseconds and bytes may look like a card's number
         if secret and value is not None and not isinstance(value, bool):
             return known, name, REDACTED
         return known, name, self.value(value)
@@ -201,12 +209,32 @@ class _SafeWalk(Walk):
         return visible(self._redact(short), lines=True)
 
     def _cut(self, text: str, limit: int) -> str:
-        near = text if len(text) <= limit + _MARGIN else text[: limit + _MARGIN]
-        safe = visible(self._redact(near))
-        short = cut(safe, limit)
-        if short is not safe or near is not text:
-            self.truncated = True
+        short, truncated = _safe(text, self._redact, limit)
+        self.truncated = self.truncated or truncated
         return short
+
+
+def _safe(text: str, redact: Callable[[str], str], limit: int) -> tuple[str, bool]:
+    near = text if len(text) <= limit + _MARGIN else text[: limit + _MARGIN]
+    clean = visible(redact(near))
+    short = cut(clean, limit)
+    return short, short is not clean or near is not text
+
+
+def quoted(text: str, redact: bool, *, keep: bool = True) -> tuple[str, bool]:
+    """A value's text as JSON, made safe as every value of a line is, and whether something was cut off.
+
+    keep: whether it is worth keeping, because the same text is likely to come again.
+    """
+    return _kept(text, redact) if keep and len(text) <= _KEPT_CHARS else _quote(text, redact)
+
+
+def _quote(text: str, redact: bool) -> tuple[str, bool]:
+    short, truncated = _safe(text, redact_text if redact else _same, FIELD_BYTES)
+    return msgspec.json.encode(short).decode(), truncated
+
+
+_kept: Final = lru_cache(maxsize=2048)(_quote)
 
 
 @lru_cache(maxsize=2048)

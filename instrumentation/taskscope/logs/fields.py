@@ -55,6 +55,7 @@ _KEYWORDS: Final = [
     "url.domain",
     "url.scheme",
     "client.address",
+    "user.hash",
     "user.id",
     "user.name",
     "user_agent.original",
@@ -97,6 +98,7 @@ OWN: Final = frozenset(
         "service.node.name",
         "trace.id",
         "span.id",
+        "user.hash",
         "process.pid",
         "error.stack_trace",
     ]

@@ -1,23 +1,26 @@
 """From an event to a line in the spool, without ever failing the code that logged it.
 
 Nothing here raises into the caller: what cannot be encoded or written is counted, and says so on standard error at
-most once a minute.
+most once a minute for each reason.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TextIO, TypeVar
 
+from taskscope.identity import Identity
 from taskscope.logs.ecs import EcsEncoder, ExcInfo
 from taskscope.logs.spool import Spool, Written
+from taskscope.once import OncePerMinute
 
 __all__ = ["Emit", "LogPipeline", "Route"]
 
 _T = TypeVar("_T")
 
-_QUIET_S: Final = 60.0
 _URGENT: Final = frozenset({"warning", "error", "critical"})
 
 
@@ -48,6 +51,7 @@ class LogPipeline:
 
     on_line: called with the level of every line that was stored. on_drop: with the reason of every line that was
     not: `spool_full`, `write_error` or `encode_error`. on_error: with every exception that was kept from the caller.
+    level: the least level that its sources send. identity: what makes a user's hash of a user's id.
     echo: where lines are printed as well, or None. complaints: where the pipeline tells of its own failures.
     """
 
@@ -59,20 +63,22 @@ class LogPipeline:
         on_line: Callable[[str], None],
         on_drop: Callable[[str], None],
         on_error: Callable[[BaseException], None],
+        level: int = logging.INFO,
+        identity: Identity | None = None,
         echo: TextIO | None = None,
         complaints: TextIO | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spool = spool
-        self._encoder = encoder
+        self.encoder = encoder
+        self.level = level
+        self.identity = identity
         self._on_line = on_line
         self._on_drop = on_drop
         self._on_error = on_error
         self._echo = echo
         self._complaints = complaints
-        self._monotonic = monotonic
-        self._complained = -_QUIET_S
-        self._unsaid = 0
+        self._once = OncePerMinute(monotonic=monotonic)
         self._routes: list[Route] = []
 
     def emit(
@@ -86,24 +92,35 @@ class LogPipeline:
     ) -> None:
         """One event is one line in the spool, or is counted as dropped. Never raises an Exception."""
         try:
-            line = self._encoder.line(
+            line = self.encoder.line(
                 event, level=level, logger=logger, exc_info=exc_info, created=created
             )
         except Exception as error:  # noqa: BLE001 # logging must not fail the work it tells of
-            self._lost("encode_error", error, f"{type(error).__name__}: {error}")
+            self.unencoded(error)
             return
+        self.put(line, level)
+
+    def put(self, line: bytes, level: str) -> None:
+        """The line, which ends with its line break, is in the spool, or is counted as dropped. Never raises."""
         try:
             written = self.spool.write(line, urgent=level in _URGENT)
         except Exception as error:  # noqa: BLE001 # as above
-            self._lost(Written.WRITE_ERROR.value, error, f"{type(error).__name__}: {error}")
+            self._lost(Written.WRITE_ERROR.value, error, _said(error))
             return
         if written is Written.STORED:
-            self._tell(self._on_line, level)
+            try:
+                self._on_line(level)
+            except Exception as error:  # noqa: BLE001 # a counter that fails must not fail the request
+                self._tell(self._on_error, error)
         else:
             cause = self.spool.last_error if written is Written.WRITE_ERROR else None
             self._lost(written.value, cause, _why(written, self.spool))
         if self._echo is not None:
             self._print(self._echo, line.decode("utf-8"))
+
+    def unencoded(self, error: Exception) -> None:
+        """A line that could not be made is counted as dropped. Never raises."""
+        self._lost("encode_error", error, _said(error))
 
     def add(self, route: Route) -> None:
         """The route leads here until the pipeline is closed."""
@@ -126,29 +143,31 @@ class LogPipeline:
         self._tell(self._on_drop, reason)
         if error is not None:
             self._tell(self._on_error, error)
-        self._unsaid += 1
-        now = self._monotonic()
-        if now - self._complained < _QUIET_S or self._complaints is None:
+        count = self._once.turn(reason)
+        if not count or self._complaints is None:
             return
-        self._complained = now
-        count, self._unsaid = self._unsaid, 0
         self._print(
             self._complaints,
             f"taskscope: {count} log line(s) dropped ({reason}): {cause!s:.300}\n",
         )
 
     def _tell(self, callback: Callable[[_T], None], value: _T) -> None:
-        try:
+        # As above.
+        with contextlib.suppress(Exception):
             callback(value)
-        except Exception:  # noqa: BLE001 # a counter that fails must not fail the request
-            self._unsaid += 1
 
     def _print(self, stream: TextIO, text: str) -> None:
-        try:
+        # A closed terminal is no reason to fail.
+        with contextlib.suppress(Exception):
             stream.write(text)
             stream.flush()
-        except Exception:  # noqa: BLE001 # a closed terminal is no reason to fail
-            self._unsaid += 1
+
+
+def _said(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 # an exception's own text may fail
+        return type(error).__name__
 
 
 def _why(written: Written, spool: Spool) -> str:

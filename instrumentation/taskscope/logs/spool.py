@@ -65,7 +65,7 @@ class Spool:
     ) -> None:
         self.folder = folder
         self._max_bytes = max_bytes
-        self._reserve = min(_RESERVE, max_bytes // 16)
+        self._limit = max_bytes - min(_RESERVE, max_bytes // 16)
         self._segment_bytes = segment_bytes
         self._sync_s = sync_s
         self._now = now
@@ -85,6 +85,7 @@ class Spool:
     def _begin_run(self) -> None:
         # A lock that its own thread may take again: a signal handler or a finaliser may log while a line is written.
         self._lock = threading.RLock()
+        self.pid = os.getpid()
         self._run = uuid.uuid4().hex[:16]
         self._sequence = 0
         self._name = ""
@@ -119,20 +120,26 @@ class Spool:
 
         urgent: whether the line may use the reserve that is kept for warnings and errors.
         """
+        size = len(line)
         with self._lock:
             if self._closed:
                 return Written.WRITE_ERROR
-            if self._room() < len(line) + (0 if urgent else self._reserve):
+            now = self._monotonic()
+            if now - self._measured >= _MEASURE_S:
+                self._measure(now)
+            if self._used + size > (self._max_bytes if urgent else self._limit):
                 return Written.SPOOL_FULL
             try:
                 if self._fd < 0:
                     self._open()
-                self._append(line)
+                written = os.write(self._fd, line)
+                if written != size:
+                    self._complete(line, written)
             except OSError as error:
                 self.last_error = error
                 return Written.WRITE_ERROR
-            self._size += len(line)
-            self._used += len(line)
+            self._size += size
+            self._used += size
             self._dirty = True
             if self._size >= self._segment_bytes:
                 self._retire()
@@ -152,10 +159,8 @@ class Spool:
             self._syncer.join(timeout=5)
         self._sync_retired()
 
-    def _append(self, line: bytes) -> None:
-        written = os.write(self._fd, line)
-        if written == len(line):
-            return
+    def _complete(self, line: bytes, written: int) -> None:
+        """Writes what is left of a line of which `written` bytes are on disk. Raises OSError: then none is."""
         try:
             while written < len(line):
                 written += os.write(self._fd, line[written:])
@@ -194,13 +199,10 @@ class Spool:
         if self._syncer is None:
             self._sync_retired()
 
-    def _room(self) -> int:
-        """Bytes that may still be written; all processes' files are measured once a second."""
-        now = self._monotonic()
-        if now - self._measured >= _MEASURE_S:
-            self._measured = now
-            self._used = _folder_bytes(self.folder)
-        return self._max_bytes - self._used
+    def _measure(self, now: float) -> None:
+        """All processes' files are measured, once a second."""
+        self._measured = now
+        self._used = _folder_bytes(self.folder)
 
     def _start_syncer(self, every_s: float) -> None:
         self._syncer = threading.Thread(
