@@ -31,8 +31,8 @@ from taskscope.catalogue.builtin import (
 from taskscope.catalogue.metric import OVERFLOW
 from taskscope.children import GaugeChild
 from taskscope.errors import MetricError
+from taskscope.families import StoreCollector
 from taskscope.handles import Counter, Gauge, Histogram
-from taskscope.rendering import StoreCollector
 from taskscope.store import MemoryStore, Reading, Store
 
 __all__ = ["MAX_LABEL_SETS", "MAX_SERIES", "Counter", "Gauge", "Histogram", "Instruments"]
