@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from opentelemetry import trace
 
+from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 from taskscope.context import RequestContext
 from taskscope.ended import Ended
 from taskscope.logs.ecs import LINE_BYTES, quoted, timestamp
@@ -69,24 +70,24 @@ class AccessLines:
 
     def _line(self, request: RequestContext, ended: Ended, failed: bool) -> bytes | None:
         """The line, or None if only the chain can write it."""
-        route = request.route
-        if route is None or (failed and ended.failure is not None):
+        if failed and ended.failure is not None:
             return None
         if _BOUND and structlog.contextvars.get_contextvars():
             return None
-        answer = self._answers.get((request.method, route, ended.status))
-        if answer is None:
-            answer = self._answer(request.method, route, ended.status)
+        asked = (request.method, request.route or UNMATCHED_ROUTE, ended.status)
+        answer = self._answers.get(asked) or self._answer(*asked)
         path, cut = quoted(request.path, self._redact)
         cut = cut or answer[1]
         whose = labelled = ""
-        if request.client_address is not None:
-            address, shortened = quoted(request.client_address, self._redact)
+        client = request.client_address
+        if client is not None:
+            address, shortened = quoted(client, self._redact)
             whose = f'"client.address":{address},'
             cut = cut or shortened
-        if request.client_request_id is not None:
-            own, shortened = quoted(request.client_request_id, self._redact, keep=False)
-            labelled = f'"client_request_id":{own},'
+        own_id = request.client_request_id
+        if own_id is not None:
+            text, shortened = quoted(own_id, self._redact, keep=False)
+            labelled = f'"client_request_id":{text},'
             cut = cut or shortened
         user = "" if request.user is None else f'"user.hash":"{request.user}",'
         outcome = ended.outcome
@@ -148,14 +149,13 @@ class AccessLines:
             "event": _MESSAGE,
             "http.request.method": request.method,
             "http.response.status_code": ended.status,
+            "http.route": request.route or UNMATCHED_ROUTE,
             "http.response.body.bytes": ended.body_bytes,
             "url.path": request.path,
             "event.duration": int(ended.seconds * 1e9),
             "event.outcome": "success" if ended.outcome in _GOOD else "failure",
             "outcome": ended.outcome,
         }
-        if request.route is not None:
-            event["http.route"] = request.route
         if request.client_address is not None:
             event["client.address"] = request.client_address
         for name, bound in structlog.contextvars.get_contextvars().items():
