@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from taskscope.catalogue import Catalogue, Kind, Label, Match, Metric, Objective, Unit, Window
+    from taskscope.context import in_context, set_user
     from taskscope.logs import get_logger
     from taskscope.settings import Settings
     from taskscope.wiring import Telemetry, instrument
@@ -22,7 +23,9 @@ __all__ = [
     "Unit",
     "Window",
     "get_logger",
+    "in_context",
     "instrument",
+    "set_user",
 ]
 
 # Names are looked up at their first use (PEP 562): who only declares metrics or generates rules from them must not
@@ -31,6 +34,8 @@ _HOMES: Final = {
     "Settings": "taskscope.settings",
     "Telemetry": "taskscope.wiring",
     "get_logger": "taskscope.logs",
+    "in_context": "taskscope.context",
+    "set_user": "taskscope.context",
     "instrument": "taskscope.wiring",
 }
 
