@@ -1,17 +1,26 @@
-"""How many connections SQLAlchemy's pools hold, read when Prometheus asks.
+"""What a service's database connections do: the pools' connections and waiters, and the statements' time.
 
-SQLAlchemy is not imported: any engine whose pool counts as its QueuePool does will do. Pools that count nothing
-(NullPool, StaticPool) have no limit to come near to, and add 0.
+SQLAlchemy is imported by the engine's owner, never here at the top: gauges are read from any engine whose pool
+counts as its QueuePool does. Pools that count nothing (NullPool, StaticPool) have no limit to come near to, and add 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from taskscope.catalogue.builtin import DB_CONNECTIONS, DB_CONNECTIONS_MAX
+from taskscope.catalogue.builtin import (
+    DB_CONNECTIONS,
+    DB_CONNECTIONS_MAX,
+    DB_OPERATION_DURATION,
+    DB_PENDING,
+    DB_TIMEOUTS,
+    DB_WAIT_TIME,
+)
 from taskscope.instruments import Instruments
+from taskscope.probes.pool import Waiters
+from taskscope.probes.statements import StatementTimer
 
 __all__ = ["DatabaseProbe", "Engine"]
 
@@ -35,26 +44,63 @@ class _CountingPool(Protocol):
 
 
 class DatabaseProbe:
-    """The pool gauges of one process: the sum over all engines that are watched."""
+    """The database series of one process: the pool gauges are the sum over all engines that are watched."""
 
     def __init__(self, instruments: Instruments) -> None:
         self._engines: list[Engine] = []
         self._lock = Lock()
+        self._failed = instruments.failed
+        self._durations = instruments.histogram(DB_OPERATION_DURATION)
+        self._waiters = Waiters(
+            instruments.histogram(DB_WAIT_TIME), instruments.counter(DB_TIMEOUTS), self._failed
+        )
         connections = instruments.gauge(DB_CONNECTIONS)
         connections.follow(lambda: self._sum(_used), **{_STATE: "used"})
         connections.follow(lambda: self._sum(_idle), **{_STATE: "idle"})
         instruments.gauge(DB_CONNECTIONS_MAX).follow(lambda: self._sum(_most))
+        instruments.gauge(DB_PENDING).follow(lambda: float(self._waiters.waiting))
 
-    def watch(self, engine: Engine) -> None:
-        """The engine's pool is part of the gauges from the next scrape on; twice is the same as once."""
+    def watch(self, engine: Engine, *, role: str = "primary", shard: str = "0") -> None:
+        """The engine's pool and statements are among the series from now on; the second time changes nothing.
+
+        role, shard: which database it leads to, for the statements' series. An AsyncEngine, its sync engine and
+        those made of it by `execution_options` share pool and dialect, and are one. Never raises.
+        """
+        target = getattr(engine, "sync_engine", engine)
         with self._lock:
-            if not any(known is engine for known in self._engines):
-                self._engines.append(engine)
+            if any(_same(known, target) for known in self._engines):
+                return
+            self._engines.append(target)
+        try:
+            self._waiters.attach(target.pool)
+            if hasattr(target, "dialect"):
+                self._attach(target, role, shard)
+        except Exception as error:  # noqa: BLE001 - watching must not fail the service's start
+            self._failed("probes", error)
+
+    def _attach(self, engine: Any, role: str, shard: str) -> None:
+        from sqlalchemy import event
+
+        timer = StatementTimer(self._durations, self._failed, role=role, shard=shard)
+        timer.attach(engine.dialect)
+        # `engine.dispose()` puts a new pool in the place of the old one.
+        event.listen(engine, "engine_disposed", self._follow_pool)
+
+    def _follow_pool(self, engine: Any) -> None:
+        try:
+            self._waiters.attach(engine.pool)
+        except Exception as error:  # noqa: BLE001 - measuring never fails `dispose`
+            self._failed("probes", error)
 
     def _sum(self, read: Callable[[_CountingPool], float]) -> float:
         # The pool is asked for each time: `engine.dispose()` puts a new one in its place.
         pools = [engine.pool for engine in tuple(self._engines)]
         return float(sum(read(pool) for pool in pools if isinstance(pool, _CountingPool)))
+
+
+def _same(known: object, engine: object) -> bool:
+    dialect = getattr(known, "dialect", None)
+    return known is engine or (dialect is not None and dialect is getattr(engine, "dialect", None))
 
 
 def _used(pool: _CountingPool) -> float:

@@ -1,0 +1,113 @@
+"""Who waits for a connection of a SQLAlchemy pool: how many now, for how long, and who gave up.
+
+The pool's inner queue is where a caller waits, so its `get` is watched, on the instance, in QueuePool and
+AsyncAdaptedQueuePool alike. Pools without a queue (NullPool, StaticPool) make nobody wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from time import perf_counter
+from typing import Any, Protocol, runtime_checkable
+
+from taskscope.instruments import Counter, Histogram
+
+__all__ = ["PoolQueue", "QueuedPool", "Waiters"]
+
+
+class PoolQueue(Protocol):
+    """The queue of idle connections inside of a pool."""
+
+    get: Callable[..., Any]
+
+
+@runtime_checkable
+class QueuedPool(Protocol):
+    """A SQLAlchemy pool whose callers may have to wait. Its queue has no public name."""
+
+    _pool: PoolQueue
+    _overflow: int
+    _max_overflow: int
+
+
+class Waiters:
+    """The waiting of all pools of one process.
+
+    Each checkout is one value of the wait time, however it ended: 0 where a connection was idle or could be
+    opened at once (opening it is not waiting for the pool). A timeout is a caller that the pool refused after
+    its `pool_timeout`; one that was cancelled before is none.
+    """
+
+    def __init__(
+        self,
+        wait_time: Histogram,
+        timeouts: Counter,
+        failed: Callable[[str, BaseException | None], None],
+    ) -> None:
+        self._wait_time = wait_time.at(())
+        self._timeouts = timeouts.at(())
+        self._failed = failed
+        self._lock = Lock()
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """Callers that wait now."""
+        return self._waiting
+
+    def attach(self, pool: object) -> None:
+        """The pool's checkouts are measured from now on; a pool without a queue stays as it is."""
+        if isinstance(pool, QueuedPool):
+            queue = pool._pool
+            if not isinstance(getattr(queue.get, "__self__", None), _Watched):
+                queue.get = _Watched(self, pool, queue.get).get
+
+    def changed(self, by: int) -> None:
+        """So many more callers wait now."""
+        with self._lock:
+            self._waiting += by
+
+    def ended(self, waited_s: float, *, refused: bool) -> None:
+        """One checkout is over with the pool. Never raises."""
+        try:
+            self._wait_time.observe(waited_s)
+            if refused:
+                self._timeouts.inc()
+        except Exception as error:  # noqa: BLE001 - measuring never fails a checkout
+            self._failed("probes", error)
+
+
+class _Watched:
+    __slots__ = ("_get", "_pool", "_waiters")
+
+    def __init__(self, waiters: Waiters, pool: QueuedPool, get: Callable[..., Any]) -> None:
+        self._waiters = waiters
+        self._pool = pool
+        self._get = get
+
+    def get(self, block: bool = True, *timeout: float | None) -> Any:
+        if not block:
+            return self._at_once(timeout)
+        waiters = self._waiters
+        waiters.changed(by=1)
+        refused = False
+        started = perf_counter()
+        try:
+            return self._get(block, *timeout)
+        except Exception:
+            # Where room for a connection came free in the same moment, the pool opens one and refuses nobody.
+            refused = self._pool._overflow >= self._pool._max_overflow
+            raise
+        finally:
+            waited_s = perf_counter() - started
+            waiters.changed(by=-1)
+            waiters.ended(waited_s, refused=refused)
+
+    def _at_once(self, timeout: tuple[float | None, ...]) -> Any:
+        try:
+            return self._get(False, *timeout)
+        finally:
+            # A pool that closes its idle connections asks as well, but brings no timeout.
+            if timeout:
+                self._waiters.ended(0.0, refused=False)
