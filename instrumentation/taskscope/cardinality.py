@@ -32,16 +32,16 @@ class Capacity:
     """The label sets that all metrics of a process may still add; used with the store's lock held.
 
     lines: the series that the process exposes, as Prometheus counts them.
-    busy: a series is being added now, and whoever asks for another meanwhile came in by the garbage collector
-    or a signal.
+    growing: the lock under which a series is being added now; who asks for another meanwhile, under the same lock,
+    came in by the garbage collector or a signal.
     """
 
-    __slots__ = ("busy", "free", "lines")
+    __slots__ = ("free", "growing", "lines")
 
     def __init__(self, most: int = MAX_SERIES) -> None:
         self.free = most
         self.lines = 0
-        self.busy = False
+        self.growing: object = None
 
 
 class LabelSets:

@@ -59,12 +59,16 @@ class Instrument(Generic[ChildT]):
                 self._place(values)
 
     def at(self, values: tuple[str, ...]) -> ChildT:
-        """What these label values are written to, in their declared order and after folding; to be kept."""
+        """What these label values are written to, in their declared order and after folding."""
         try:
             child = self._children.get(values)
         except TypeError:  # a value that cannot be a key has a text all the same
             child = None
         return child if child is not None else self._admit(values)
+
+    def keeps(self, values: tuple[str, ...]) -> bool:
+        """Whether these label values have a series of their own, so that what `at` gave for them may be kept."""
+        return values in self._children
 
     def _of(self, labels: dict[str, str]) -> ChildT | None:
         names = self._names
@@ -113,9 +117,11 @@ class Instrument(Generic[ChildT]):
 
     def _grown(self, step: int, values: tuple[str, ...]) -> ChildT | None:
         capacity = self._owner.capacity
-        if capacity.busy or not self._sets.has_room(step):
+        # A forked child has a lock of its own, so that it does not take over a growth that goes on in its parent.
+        lock = self._store.lock
+        if capacity.growing is lock or not self._sets.has_room(step):
             return None
-        capacity.busy = True
+        capacity.growing = lock
         try:
             series = Series(self.metric, values, self._bounds)
             base = self._store.allocate(series)
@@ -125,7 +131,7 @@ class Instrument(Generic[ChildT]):
             self._sets.take(step, values, lines(series))
             self._children[values] = child
         finally:
-            capacity.busy = False
+            capacity.growing = None
         return child
 
     def _unseen(self) -> ChildT:

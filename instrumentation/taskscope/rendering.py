@@ -39,8 +39,13 @@ class Renderer:
         self._declared = tuple(metrics)
         self._families = {metric.name: _Family(metric) for metric in self._declared}
 
-    def render(self, readings: Iterable[Reading], *, openmetrics: bool) -> bytes:
-        """The readings as prometheus_client's `generate_latest` of that format writes them, without `_created`."""
+    def render(
+        self, readings: Iterable[Reading], *, openmetrics: bool, guests: bytes = b""
+    ) -> bytes:
+        """The readings as prometheus_client's `generate_latest` of that format writes them, without `_created`.
+
+        guests: other families in the same format, without its end mark, to stand after ours.
+        """
         grouped: dict[str, list[Reading]] = {metric.name: [] for metric in self._declared}
         for reading in readings:
             name = reading.series.metric.name
@@ -58,9 +63,7 @@ class Renderer:
                 self._write(family, of_metric, openmetrics, parts)
             if len(self._families) > len(grouped):
                 self._forget(grouped)
-        if openmetrics:
-            parts.append("# EOF\n")
-        return "".join(parts).encode()
+        return "".join(parts).encode() + guests + (b"# EOF\n" if openmetrics else b"")
 
     @property
     def kept_series(self) -> int:

@@ -7,6 +7,7 @@ values fell into each bucket, not cumulated, the one above the last bound includ
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from threading import RLock
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
+from weakref import WeakSet
 
 from taskscope.catalogue import Kind, Metric
 
@@ -86,13 +88,17 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """The store of a single process: cells in memory, as many as there are series."""
+    """The store of a single process: cells in memory, as many as there are series.
+
+    A forked child goes on with a copy, under a lock of its own: another thread may have held its parent's.
+    """
 
     def __init__(self) -> None:
         self.lock = RLock()
         self.cells: MutableSequence[float] = array("d")
         self._series: list[tuple[Series, int, int]] = []
         self._exemplars: dict[int, Exemplar] = {}
+        _alive.add(self)
 
     def allocate(self, series: Series) -> int | None:
         """The index of the series' first cell; there is always room."""
@@ -114,6 +120,17 @@ class MemoryStore:
             exemplars = dict(self._exemplars)
         for series, base, end in listed:
             yield Reading(series, cells[base:end], _within(exemplars, base, end))
+
+
+_alive: Final[WeakSet[MemoryStore]] = WeakSet()
+
+
+def _renew_locks() -> None:
+    for store in tuple(_alive):
+        store.lock = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _within(exemplars: dict[int, Exemplar], base: int, end: int) -> Mapping[int, Exemplar]:
