@@ -8,6 +8,7 @@ __all__ = [
     "InstrumentError",
     "LoadError",
     "MetricError",
+    "MultiprocessError",
     "ObjectiveError",
     "SettingsError",
     "TaskscopeError",
@@ -32,6 +33,10 @@ class CatalogueError(TaskscopeError):
 
 class InstrumentError(TaskscopeError):
     """For the developer who calls `instrument`: the app cannot be instrumented as it is."""
+
+
+class MultiprocessError(TaskscopeError):
+    """For whoever runs several worker processes: the folder that they share is not as it must be."""
 
 
 class LoadError(TaskscopeError):
