@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from taskscope.catalogue import Catalogue, Kind, Label, Match, Metric, Objective, Unit, Window
     from taskscope.context import in_context, set_user
+    from taskscope.decorators import counted, in_flight, timed
     from taskscope.logs import get_logger
     from taskscope.settings import Settings
     from taskscope.wiring import Telemetry, instrument
@@ -22,10 +23,13 @@ __all__ = [
     "Telemetry",
     "Unit",
     "Window",
+    "counted",
     "get_logger",
     "in_context",
+    "in_flight",
     "instrument",
     "set_user",
+    "timed",
 ]
 
 # Names are looked up at their first use (PEP 562): who only declares metrics or generates rules from them must not
@@ -33,10 +37,13 @@ __all__ = [
 _HOMES: Final = {
     "Settings": "taskscope.settings",
     "Telemetry": "taskscope.wiring",
+    "counted": "taskscope.decorators",
     "get_logger": "taskscope.logs",
     "in_context": "taskscope.context",
-    "set_user": "taskscope.context",
+    "in_flight": "taskscope.decorators",
     "instrument": "taskscope.wiring",
+    "set_user": "taskscope.context",
+    "timed": "taskscope.decorators",
 }
 
 
