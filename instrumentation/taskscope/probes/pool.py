@@ -29,6 +29,7 @@ class QueuedPool(Protocol):
     _pool: PoolQueue
     _overflow: int
     _max_overflow: int
+    recreate: Callable[[], Any]
 
 
 class Waiters:
@@ -57,11 +58,24 @@ class Waiters:
         return self._waiting
 
     def attach(self, pool: object) -> None:
-        """The pool's checkouts are measured from now on; a pool without a queue stays as it is."""
+        """The pool's checkouts and its successors' are measured from now on; one without a queue stays as it is."""
         if isinstance(pool, QueuedPool):
             queue = pool._pool
             if not isinstance(getattr(queue.get, "__self__", None), _Watched):
                 queue.get = _Watched(self, pool, queue.get).get
+                pool.recreate = self._attaching(pool.recreate)
+
+    def _attaching(self, recreate: Callable[[], Any]) -> Callable[[], Any]:
+        # `engine.dispose()` puts the pool that this makes in the place of the old one.
+        def attached() -> Any:
+            pool = recreate()
+            try:
+                self.attach(pool)
+            except Exception as error:  # noqa: BLE001 - measuring never fails a `dispose`
+                self._failed("probes", error)
+            return pool
+
+        return attached
 
     def changed(self, by: int) -> None:
         """So many more callers wait now."""

@@ -96,14 +96,23 @@ class StatementTimer:
         dialect.do_commit = self._timed_commit(dialect.do_commit)
 
     def _timed(self, execute: Callable[..., Any]) -> Callable[..., Any]:
+        succeeded = self._succeeded
+
         def timed(cursor: Any, statement: str, *rest: Any, **named: Any) -> Any:
             started = perf_counter()
             try:
                 answer = execute(cursor, statement, *rest, **named)
             except BaseException:
-                self._ended(statement, perf_counter() - started, succeeded=False)
+                self._ended(statement, perf_counter() - started, "error")
                 raise
-            self._ended(statement, perf_counter() - started, succeeded=True)
+            seconds = perf_counter() - started
+            try:
+                child = succeeded.get(statement[:6])
+                if child is None:
+                    child = self._find(statement, "ok")
+                child.observe(seconds)
+            except Exception as error:  # noqa: BLE001 - measuring never fails a statement
+                self._failed("probes", error)
             return answer
 
         return timed
@@ -114,19 +123,16 @@ class StatementTimer:
             try:
                 answer = commit(*given, **named)
             except BaseException:
-                self._ended("COMMIT", perf_counter() - started, succeeded=False)
+                self._ended("COMMIT", perf_counter() - started, "error")
                 raise
-            self._ended("COMMIT", perf_counter() - started, succeeded=True)
+            self._ended("COMMIT", perf_counter() - started, "ok")
             return answer
 
         return timed
 
-    def _ended(self, statement: str, seconds: float, *, succeeded: bool) -> None:
+    def _ended(self, statement: str, seconds: float, outcome: str) -> None:
         try:
-            child = self._succeeded.get(statement[:6]) if succeeded else None
-            if child is None:
-                child = self._find(statement, "ok" if succeeded else "error")
-            child.observe(seconds)
+            self._find(statement, outcome).observe(seconds)
         except Exception as error:  # noqa: BLE001 - measuring never fails a statement
             self._failed("probes", error)
 
