@@ -16,7 +16,7 @@ __all__ = ["MOST_KINDS", "QUIET_S", "OncePerMinute"]
 QUIET_S: Final = 60.0
 """Seconds between two times that one kind is said."""
 MOST_KINDS: Final = 256
-"""The most kinds that are told apart; all further ones share one turn."""
+"""The most kinds of one minute that are told apart; all further ones share one turn."""
 
 
 class OncePerMinute:
@@ -27,16 +27,26 @@ class OncePerMinute:
         self._kinds: dict[Hashable, tuple[float, int]] = {}
         # Its own thread may take it again: a finaliser or a signal handler may fail while a count is taken.
         self._lock = RLock()
+        self._tidied = monotonic()
 
     def turn(self, kind: Hashable) -> int:
         """How often `kind` happened since it was last said, this time included; 0 if it is not said now."""
         now = self._monotonic()
         with self._lock:
             if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
-                kind = None
+                self._forget_old(now)
+                if len(self._kinds) >= MOST_KINDS:
+                    kind = None
             said, unsaid = self._kinds.get(kind, (now - QUIET_S, 0))
             if now - said < QUIET_S:
                 self._kinds[kind] = (said, unsaid + 1)
                 return 0
             self._kinds[kind] = (now, 0)
             return unsaid + 1
+
+    def _forget_old(self, now: float) -> None:
+        if now - self._tidied < QUIET_S:
+            return
+        self._tidied = now
+        recent = [each for each in self._kinds.items() if now - each[1][0] < QUIET_S]
+        self._kinds = dict(recent)

@@ -128,6 +128,24 @@ def test_a_record_whose_arguments_do_not_fit_is_logged_all_the_same(heard: Heard
     assert events == ["%d and %d [its arguments do not fit]"]
 
 
+def test_what_the_library_says_of_itself_is_a_line_a_minute_with_its_count() -> None:
+    now = [0.0]
+    events: list[tuple[object, object]] = []
+    route = StdlibRoute(
+        lambda event, **_: events.append((event["event"], event.get("times"))),
+        level=logging.INFO,
+        monotonic=lambda: now[0],
+    )
+    for _ in range(1000):
+        for name in ("taskscope.instruments", "taskscope_shop"):
+            said = {"name": name, "msg": "label %s is full", "args": ("user",), "levelno": 30}
+            route.handle(logging.makeLogRecord(said))
+    assert events.count(("label user is full", None)) == 1001
+    now[0] = 60.0
+    route.handle(logging.makeLogRecord({**said, "name": "taskscope.instruments"}))
+    assert events[-1] == ("label user is full", 1000)
+
+
 def test_warnings_lead_into_the_same_chain(start: Configure) -> None:
     pipeline = start()
     with warnings.catch_warnings():

@@ -41,6 +41,14 @@ def test_kinds_without_end_share_one_turn(clock: Clock) -> None:
     assert sum(once.turn(number) > 0 for number in range(MOST_KINDS * 4)) == MOST_KINDS + 1
 
 
+def test_kinds_that_ended_make_room_for_new_ones(clock: Clock) -> None:
+    once = OncePerMinute(monotonic=clock)
+    for number in range(MOST_KINDS * 4):
+        once.turn(number)
+    clock.now = 60.0
+    assert [once.turn("new"), once.turn("newer")] == [1, 1]
+
+
 def test_of_many_threads_one_says_it(clock: Clock) -> None:
     once = OncePerMinute(monotonic=clock)
     said: list[int] = []

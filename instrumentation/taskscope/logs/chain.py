@@ -60,9 +60,15 @@ def configure(
         echo=sys.stderr if settings.log_stderr else None,
         complaints=sys.stderr,
     )
-    pipeline.add(_StructlogRoute(pipeline.emit, level=level))
+    pipeline.add(_StructlogRoute(pipeline.emit, level=level, failed=pipeline.failed))
     pipeline.add(
-        StdlibRoute(pipeline.emit, level=level, printed=settings.log_stderr, owner=pipeline)
+        StdlibRoute(
+            pipeline.emit,
+            level=level,
+            printed=settings.log_stderr,
+            owner=pipeline,
+            failed=pipeline.failed,
+        )
     )
     pipeline.identity = Identity(
         service_name=service_name, key=_user_key(settings, on_error=on_error)
@@ -95,9 +101,10 @@ def get_logger(name: str = _UNNAMED) -> FilteringBoundLogger:
 class _StructlogRoute:
     """All structlog loggers lead into `emit`, from `level` up."""
 
-    def __init__(self, emit: Emit, *, level: int) -> None:
+    def __init__(self, emit: Emit, *, level: int, failed: Callable[[BaseException], None]) -> None:
         self._emit = emit
         self._level = level
+        self._failed = failed
         self._before: dict[str, Any] | None = None
 
     def install(self) -> None:
@@ -106,7 +113,7 @@ class _StructlogRoute:
             # Of another pipeline's settings only those that it found are worth going back to.
             self._before = _configured() if last is None else last._before
         structlog.configure(
-            processors=[structlog.contextvars.merge_contextvars, _as_argument],
+            processors=[self._with_context, _as_argument],
             wrapper_class=structlog.make_filtering_bound_logger(self._level),
             context_class=dict,
             logger_factory=self._sink,
@@ -124,7 +131,16 @@ class _StructlogRoute:
             structlog.configure(**last._before)
 
     def _sink(self, *names: object) -> _Sink:
-        return _Sink(self._emit, str(names[0]) if names else _UNNAMED)
+        return _Sink(self._emit, str(names[0]) if names else _UNNAMED, self._failed)
+
+    def _with_context(
+        self, logger: object, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        try:
+            return structlog.contextvars.merge_contextvars(logger, method, event)
+        except Exception as error:  # noqa: BLE001 # logging must not fail the work it tells of
+            self._failed(error)
+            return event
 
 
 def _installed() -> _StructlogRoute | None:
@@ -139,11 +155,12 @@ def _configured() -> dict[str, Any] | None:
 class _Sink:
     """What structlog calls with a finished event: one method per level."""
 
-    __slots__ = ("_emit", "_name")
+    __slots__ = ("_emit", "_failed", "_name")
 
-    def __init__(self, emit: Emit, name: str) -> None:
+    def __init__(self, emit: Emit, name: str, failed: Callable[[BaseException], None]) -> None:
         self._emit = emit
         self._name = name
+        self._failed = failed
 
     def debug(self, event: dict[str, object]) -> None:
         self._send("debug", event)
@@ -163,10 +180,13 @@ class _Sink:
     notset = debug
 
     def _send(self, level: str, event: dict[str, object]) -> None:
-        exc_info = _exception(event.pop("exc_info", None))
-        handler = receiving()
-        emit = self._emit if handler is None else handler.send
-        emit(event, level=level, logger=self._name, exc_info=exc_info)
+        try:
+            exc_info = _exception(event.pop("exc_info", None))
+            handler = receiving()
+            emit = self._emit if handler is None else handler.send
+            emit(event, level=level, logger=self._name, exc_info=exc_info)
+        except Exception as error:  # noqa: BLE001 # as above
+            self._failed(error)
 
 
 def _as_argument(

@@ -122,6 +122,10 @@ class LogPipeline:
         """A line that could not be made is counted as dropped. Never raises."""
         self._lost("encode_error", error, _said(error))
 
+    def failed(self, error: BaseException) -> None:
+        """An exception that was kept from the caller is told. Never raises."""
+        self._tell(self._on_error, error)
+
     def add(self, route: Route) -> None:
         """The route leads here until the pipeline is closed."""
         self._routes.append(route)

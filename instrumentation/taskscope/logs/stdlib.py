@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from taskscope.context import current_request
 from taskscope.logs.ecs import ExcInfo
 from taskscope.logs.pipeline import Emit
+from taskscope.once import OncePerMinute
 
 __all__ = ["StdlibRoute", "receiving"]
 
@@ -22,8 +25,15 @@ _PLAIN_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
 _FEEDBACK: Final = ("elastic_transport", "elasticsearch", "urllib3", "opentelemetry")
 # Logs whatever header a caller sent, whole, each time it is malformed.
 _MUTED: Final = ("opentelemetry.baggage",)
+# What the library says of itself is often said in each request, until somebody has mended it.
+_OWN: Final = ("taskscope",)
+_KIND_CHARS: Final = 200
 _SERVER: Final = "uvicorn"
 _SERVER_ACCESS: Final = "uvicorn.access"
+
+
+def _ignore(_error: BaseException) -> None:
+    return None
 
 
 @dataclass(slots=True)
@@ -49,13 +59,22 @@ class StdlibRoute:
 
     uvicorn's access lines are off: the middleware's own line takes their place. Other handlers stay as they are,
     but uvicorn's are taken off if `printed`, where the pipeline prints the lines itself.
+    What the library says of itself is one line a minute for each kind, with how often it was said.
     owner: the pipeline; where a process has several, a request's lines go to the one that its application has.
+    failed: told of each exception that was kept from whoever logged. monotonic: seconds of a steady clock.
     """
 
     def __init__(
-        self, emit: Emit, *, level: int, printed: bool = False, owner: object = None
+        self,
+        emit: Emit,
+        *,
+        level: int,
+        printed: bool = False,
+        owner: object = None,
+        failed: Callable[[BaseException], None] = _ignore,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._handler = _Handler(emit, level, owner)
+        self._handler = _Handler(emit, level, owner, failed, OncePerMinute(monotonic=monotonic))
         self._level = level
         self._printed = printed
         self._before: dict[str, _State] = {}
@@ -101,16 +120,30 @@ class StdlibRoute:
 class _Handler(logging.Handler):
     """Sends records on. It has no lock of its own: the spool has one, held for the write alone."""
 
-    def __init__(self, emit: Emit, level: int, owner: object = None) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        level: int,
+        owner: object,
+        failed: Callable[[BaseException], None],
+        once: OncePerMinute,
+    ) -> None:
         super().__init__(level)
         self.owner = owner
         self.send = emit
+        self._failed = failed
+        self._once = once
 
     def createLock(self) -> None:  # noqa: N802 # the standard library's name
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        name = str(record.name)
+        try:
+            self._emit(record, str(record.name))
+        except Exception as error:  # noqa: BLE001 # logging must not fail the work it tells of
+            self._failed(error)
+
+    def _emit(self, record: logging.LogRecord, name: str) -> None:
         if receiving(self) is not self:
             return
         if _of(name, _MUTED) or (record.levelno < logging.WARNING and _of(name, _FEEDBACK)):
@@ -118,14 +151,22 @@ class _Handler(logging.Handler):
         event: dict[str, object] = {
             key: value for key, value in vars(record).items() if key not in _PLAIN_RECORD
         }
-        event["event"] = _message(record)
+        event["event"] = message = _message(record)
+        exc_info = _exc_info(record)
+        if _of(name, _OWN):
+            kind = None if exc_info is None else exc_info[0].__qualname__
+            times = self._once.turn((name, message[:_KIND_CHARS], kind))
+            if not times:
+                return
+            if times > 1:
+                event["times"] = times
         if record.stack_info:
             event["stack"] = record.stack_info
         self.send(
             event,
             level=_level(record.levelno),
             logger=name,
-            exc_info=_exc_info(record),
+            exc_info=exc_info,
             created=int(record.created * 1_000_000) * 1000,
         )
 
