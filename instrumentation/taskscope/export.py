@@ -5,6 +5,7 @@ Runs in the batch processor's own thread, so none of its work is a request's. Re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -20,38 +21,41 @@ __all__ = ["SafeExporter", "otlp", "redacted"]
 T = TypeVar("T")
 
 
-def otlp(
-    endpoint: str, *, redact: bool, failed: Callable[[str, BaseException | None], None]
-) -> SpanExporter:
-    """An exporter to the OTLP/HTTP receiver whose base URL is `endpoint`; `OTEL_EXPORTER_OTLP_HEADERS` holds."""
+OnError = Callable[[str, BaseException | None], None]
+
+
+def otlp(endpoint: str, *, redact: bool, failed: OnError) -> SpanExporter:
+    """An exporter to the OTLP/HTTP receiver of traces at `endpoint`; `OTEL_EXPORTER_OTLP_HEADERS` holds."""
+    # Here, at the service's start, because it takes tenths of a second.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
-    return SafeExporter(exporter, redact=redact, failed=failed)
+    return SafeExporter(lambda: OTLPSpanExporter(endpoint=endpoint), redact=redact, failed=failed)
 
 
 class SafeExporter(SpanExporter):
     """Another exporter, given spans without secrets; it never raises, and what fails is counted.
 
-    Spans that cannot be redacted are not sent.
+    make: makes the other one, in each process anew, since connections and locks must not be shared with a
+    process that forked. Spans that cannot be redacted are not sent.
     """
 
-    def __init__(
-        self,
-        exporter: SpanExporter,
-        *,
-        redact: bool,
-        failed: Callable[[str, BaseException | None], None],
-    ) -> None:
-        self._exporter = exporter
+    def __init__(self, make: Callable[[], SpanExporter], *, redact: bool, failed: OnError) -> None:
+        self._make = make
         self._redact = redact
         self._failed = failed
+        self._made: tuple[int, SpanExporter] | None = None
+
+    def _exporter(self) -> SpanExporter:
+        process = os.getpid()
+        if self._made is None or self._made[0] != process:
+            self._made = (process, self._make())
+        return self._made[1]
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """The spans were handed on, or counted as a failure."""
         try:
             safe = [redacted(span) for span in spans] if self._redact else spans
-            result = self._exporter.export(safe)
+            result = self._exporter().export(safe)
         except Exception as error:  # noqa: BLE001 - the exporter's thread must live on
             self._failed("tracing", error)
             return SpanExportResult.FAILURE
@@ -60,12 +64,15 @@ class SafeExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """The other exporter is shut down."""
-        self._exporter.shutdown()
+        """The other exporter is shut down, if there is one; the next export makes another."""
+        made, self._made = self._made, None
+        if made is not None and made[0] == os.getpid():
+            made[1].shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Whether the other exporter flushed in time."""
-        return self._exporter.force_flush(timeout_millis)
+        made = self._made
+        return made is None or made[0] != os.getpid() or made[1].force_flush(timeout_millis)
 
 
 def redacted(span: ReadableSpan) -> ReadableSpan:

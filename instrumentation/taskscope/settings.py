@@ -20,6 +20,14 @@ from taskscope.errors import SettingsError
 __all__ = ["Settings", "is_service_link"]
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_SAMPLERS: Final = (
+    "always_off",
+    "always_on",
+    "parentbased_always_off",
+    "parentbased_always_on",
+    "parentbased_traceidratio",
+    "traceidratio",
+)
 _SHORTEST_TOKEN: Final = 16
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -50,6 +58,8 @@ class Settings:
     spool_max_bytes: above it, new lines are dropped and counted. segment_bytes: size at which a file is rolled.
     access_log: whether each request leaves one line.
     trace_ratio: share of traces that are sampled, 0 to 1. otlp_endpoint: base URL of an OTLP/HTTP receiver, or None.
+    otlp_traces_endpoint: the whole URL that takes traces, where it is not below the base.
+    trace_sampler: who decides on a trace, by OpenTelemetry's name; `always_…` takes the ratio for 1 or 0.
     redact: whether secrets are replaced before they leave the process.
     trusted_hops: networks of callers whose `traceparent` is continued; anybody else's becomes a link.
     max_traces_per_second: the most requests a second that are sampled in one process.
@@ -72,6 +82,8 @@ class Settings:
     segment_bytes: int = 4 * 1024 * 1024
     trace_ratio: float = 1.0
     otlp_endpoint: str | None = None
+    otlp_traces_endpoint: str | None = None
+    trace_sampler: str = "parentbased_traceidratio"
     redact: bool = True
     trusted_hops: tuple[str, ...] = ()
     max_traces_per_second: float = 100.0
@@ -123,6 +135,19 @@ class Settings:
                     "write it as http://host:4318",
                 ),
                 _unless(
+                    self.otlp_traces_endpoint is None
+                    or urlsplit(self.otlp_traces_endpoint).scheme in ("http", "https"),
+                    "otlp_traces_endpoint",
+                    self.otlp_traces_endpoint,
+                    "write it as http://host:4318/v1/traces",
+                ),
+                _unless(
+                    self.trace_sampler in _SAMPLERS,
+                    "trace_sampler",
+                    self.trace_sampler,
+                    f"take one of {', '.join(_SAMPLERS)}",
+                ),
+                _unless(
                     all(map(_is_network, self.trusted_hops)),
                     "trusted_hops",
                     self.trusted_hops,
@@ -157,6 +182,13 @@ class Settings:
         ]
         if faults:
             raise SettingsError("; ".join(faults))
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """The whole URL that spans are sent to, or None."""
+        if self.otlp_traces_endpoint is not None or self.otlp_endpoint is None:
+            return self.otlp_traces_endpoint
+        return f"{self.otlp_endpoint.rstrip('/')}/v1/traces"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -222,6 +254,12 @@ _FLAG: Final = "write true or false"
 _BYTES: Final = "write a number of bytes"
 _VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("otlp_endpoint", str, "write it as http://host:4318"),
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": (
+        "otlp_traces_endpoint",
+        str,
+        "write it as http://host:4318/v1/traces",
+    ),
+    "OTEL_TRACES_SAMPLER": ("trace_sampler", str.lower, f"take one of {', '.join(_SAMPLERS)}"),
     "OTEL_TRACES_SAMPLER_ARG": ("trace_ratio", float, "write a share from 0 to 1"),
     "TASKSCOPE_METRICS_PATH": ("metrics_path", str, "begin it with /"),
     "TASKSCOPE_EXCLUDED_PATHS": ("excluded_paths", _paths, "write paths with commas between"),

@@ -76,7 +76,7 @@ class Answering(SpanExporter):
 
 def test_spans_that_were_sent_count_as_no_error(instruments: Instruments) -> None:
     inner = Answering(SpanExportResult.SUCCESS)
-    exporter = SafeExporter(inner, redact=True, failed=instruments.failed)
+    exporter = SafeExporter(lambda: inner, redact=True, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.SUCCESS
     assert NEEDLE not in inner.sent[0].to_json()
     assert value(instruments.registry, LIBRARY_ERRORS) == 0
@@ -86,7 +86,8 @@ def test_spans_that_were_sent_count_as_no_error(instruments: Instruments) -> Non
 def test_a_failure_of_the_exporter_is_counted_and_not_raised(
     instruments: Instruments, answer: SpanExportResult | Exception
 ) -> None:
-    exporter = SafeExporter(Answering(answer), redact=True, failed=instruments.failed)
+    inner = Answering(answer)
+    exporter = SafeExporter(lambda: inner, redact=True, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.FAILURE
     assert value(instruments.registry, LIBRARY_ERRORS, component="tracing") == 1
 
@@ -99,12 +100,48 @@ def test_a_span_that_cannot_be_redacted_is_not_sent(
 
     monkeypatch.setattr("taskscope.export.redact_text", broken)
     inner = Answering(SpanExportResult.SUCCESS)
-    exporter = SafeExporter(inner, redact=True, failed=instruments.failed)
+    exporter = SafeExporter(lambda: inner, redact=True, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.FAILURE
     assert inner.sent == []
 
 
+def test_an_exporter_that_cannot_be_made_is_counted_and_made_the_next_time(
+    instruments: Instruments,
+) -> None:
+    inner = Answering(SpanExportResult.SUCCESS)
+    made = iter([None, inner])
+
+    def make() -> SpanExporter:
+        found = next(made)
+        if found is None:
+            raise RuntimeError("planted")
+        return found
+
+    exporter = SafeExporter(make, redact=True, failed=instruments.failed)
+    assert exporter.export([_span()]) is SpanExportResult.FAILURE
+    assert value(instruments.registry, LIBRARY_ERRORS, component="tracing") == 1
+    assert exporter.export([_span()]) is SpanExportResult.SUCCESS
+    assert len(inner.sent) == 1
+
+
+def test_a_process_that_was_forked_has_an_exporter_of_its_own(
+    instruments: Instruments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Answering] = []
+
+    def make() -> SpanExporter:
+        made.append(Answering(SpanExportResult.SUCCESS))
+        return made[-1]
+
+    exporter = SafeExporter(make, redact=True, failed=instruments.failed)
+    exporter.export([_span()])
+    exporter.export([_span()])
+    monkeypatch.setattr("taskscope.export.os.getpid", lambda: 1)
+    exporter.export([_span()])
+    assert [len(each.sent) for each in made] == [2, 1]
+
+
 def test_redaction_can_be_switched_off(instruments: Instruments) -> None:
     inner = Answering(SpanExportResult.SUCCESS)
-    SafeExporter(inner, redact=False, failed=instruments.failed).export([_span()])
+    SafeExporter(lambda: inner, redact=False, failed=instruments.failed).export([_span()])
     assert NEEDLE in inner.sent[0].to_json()

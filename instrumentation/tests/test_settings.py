@@ -59,6 +59,8 @@ def test_all_faults_are_told_at_once_with_their_remedies() -> None:
     [
         ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318/v1/traces"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
         ("TASKSCOPE_METRICS_PATH", "metrics"),
         ("TASKSCOPE_SEGMENT_BYTES", "12"),
         ("TASKSCOPE_SPOOL_MAX_BYTES", "65536"),
@@ -90,3 +92,25 @@ def test_what_kubernetes_tells_of_a_service_of_that_name_is_no_setting(
 def test_a_port_is_still_no_setting() -> None:
     with pytest.raises(SettingsError, match="TASKSCOPE_PORT is not a setting"):
         Settings.from_environ({"TASKSCOPE_PORT": "8000"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, None),
+        ({"ENDPOINT": "http://a:4318"}, "http://a:4318/v1/traces"),
+        ({"ENDPOINT": "http://a:4318/"}, "http://a:4318/v1/traces"),
+        ({"TRACES_ENDPOINT": "http://b/in"}, "http://b/in"),
+        ({"ENDPOINT": "http://a:4318", "TRACES_ENDPOINT": "http://b/in"}, "http://b/in"),
+    ],
+)
+def test_spans_go_to_the_endpoint_of_traces_or_below_the_common_one(
+    variables: dict[str, str], endpoint: str | None
+) -> None:
+    environ = {f"OTEL_EXPORTER_OTLP_{name}": text for name, text in variables.items()}
+    assert Settings.from_environ(environ).traces_endpoint == endpoint
+
+
+def test_a_sampler_is_named_in_any_case() -> None:
+    settings = Settings.from_environ({"OTEL_TRACES_SAMPLER": "Always_On"})
+    assert settings.trace_sampler == "always_on"
