@@ -28,6 +28,7 @@ from taskscope.catalogue.builtin import (
 from taskscope.exposition import Exposition
 from taskscope.instruments import Instruments
 from taskscope.scrapes import Scrapes
+from taskscope.store import Exemplar
 from taskscope.testing.metrics import isolated, value
 
 
@@ -123,9 +124,9 @@ def test_prometheus_gets_openmetrics_that_parses(endpoint: Exposition, accept: s
 
 def test_an_exemplar_is_in_openmetrics(instruments: Instruments, endpoint: Exposition) -> None:
     observed = instruments.histogram(REQUEST_DURATION).at(("GET", "/", "200", "ok"))
-    observed.observe(0.1, {"trace_id": "a" * 32})
+    observed.observe(0.1, Exemplar("a" * 32, "b" * 16, 0.1, 1.0))
     text = _scrape(endpoint, accept="application/openmetrics-text").text
-    assert f'# {{trace_id="{"a" * 32}"}} 0.1' in text
+    assert f'# {{span_id="{"b" * 16}",trace_id="{"a" * 32}"}} 0.1 1.0' in text
 
 
 def test_head_gets_the_length_and_no_body(endpoint: Exposition) -> None:

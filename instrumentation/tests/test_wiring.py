@@ -127,11 +127,20 @@ def test_without_a_catalogue_the_librarys_own_metrics_are_there() -> None:
         telemetry.counter(PAID)
 
 
-def test_instrumenting_twice_is_an_error(settings: Settings) -> None:
+def test_instrumenting_twice_is_instrumenting_once(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     app = service()
-    shop(app, settings, logs=False)
-    with pytest.raises(InstrumentError, match="instrumented already; call it once"):
-        shop(app, settings, logs=False)
+    first = shop(app, settings, logs=False)
+    assert shop(app, settings, logs=False) is first
+    assert [r for r in caplog.records if r.name == "taskscope.wiring"] == []
+    again = instrument(app, service_name="other", service_version="1", settings=settings)
+    assert again is first
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "taskscope.wiring"]
+    assert "this app is instrumented already, as" in said
+    with TestClient(app) as client:
+        client.get("/livez-none")
+    assert value(first.registry, REQUEST_DURATION) == 1
 
 
 def test_instrumenting_an_app_that_has_started_is_an_error(settings: Settings) -> None:
@@ -367,7 +376,7 @@ def test_requests_are_served_after_the_close(settings: Settings) -> None:
 def test_a_watched_pool_is_in_the_exposition(settings: Settings) -> None:
     app = service()
     telemetry = shop(app, settings, logs=False)
-    telemetry.watch_pool(
+    telemetry.watch_database(
         create_engine("sqlite://", poolclass=QueuePool, pool_size=5, max_overflow=15)
     )
     assert value(telemetry.registry, DB_CONNECTIONS_MAX) == 20

@@ -60,7 +60,7 @@ def create_app(
         catalogue=catalogue.CATALOGUE,
         settings=telemetry,
     )
-    watch.watch_pool(database.engine)
+    watch.watch_database(database.engine)
     app.state.service = _service(settings, database, watch)
     return app
 
