@@ -138,7 +138,7 @@ class Meter:
             self._told = True
             _log.warning(
                 "%s: there is nothing to measure with, so this is left out; call instrument() first, "
-                "or take telemetry.%s(…) where a process has several apps",
+                "or give %s() instruments=telemetry.instruments where a process has several apps",
                 self.metric.name,
                 self.word,
             )

@@ -130,7 +130,7 @@ def test_without_an_app_the_function_runs_and_that_nothing_is_counted_is_said_on
     (record,) = caplog.records
     assert record.getMessage() == (
         "shop.orders: there is nothing to measure with, so this is left out; call instrument() first, "
-        "or take telemetry.counted(…) where a process has several apps"
+        "or give counted() instruments=telemetry.instruments where a process has several apps"
     )
 
 

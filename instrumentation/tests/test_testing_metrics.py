@@ -6,7 +6,7 @@ import pytest
 
 from taskscope.catalogue import Kind, Label, Metric
 from taskscope.errors import MetricError
-from taskscope.testing.metrics import isolated, moved, value
+from taskscope.testing.metrics import Metrics, Move, all_moved, isolated, moved, value
 
 PAID = Metric(
     name="shop.orders.paid",
@@ -54,3 +54,43 @@ def test_a_label_that_is_not_declared_is_an_error() -> None:
     shop = isolated(PAID)
     with pytest.raises(MetricError, match="no label methode"):
         value(shop.registry, PAID, methode="card")
+
+
+def test_several_moves_are_asked_for_at_once_and_each_that_is_missing_is_told() -> None:
+    shop = isolated(PAID, WAIT)
+    moves = (
+        Move(metric=PAID, by=1, labels={"method": "card"}),
+        Move(metric=PAID, by=0, labels={"method": "cash"}),
+        Move(metric=WAIT, by=2, part="sum"),
+    )
+    with all_moved(shop.registry, *moves):
+        shop.counter(PAID).inc(method="card")
+        shop.histogram(WAIT).observe(2)
+    with (
+        pytest.raises(
+            AssertionError,
+            match=r"\{method=card\} moved by 0, expected 1; shop.wait \{\} moved by 0, expected 2",
+        ),
+        all_moved(shop.registry, *moves),
+    ):
+        pass
+
+
+def test_metrics_know_by_how_much_they_changed_since_they_were_made() -> None:
+    shop = isolated(PAID, WAIT)
+    shop.counter(PAID).inc(5, method="card")
+    metrics = Metrics(shop.registry)
+    shop.counter(PAID).inc(2, method="card")
+    shop.histogram(WAIT).observe(3)
+    assert metrics.change(PAID, method="card") == 2
+    assert metrics.change(PAID, method="cash") == 0
+    assert metrics.change(WAIT, part="sum") == 3
+    assert metrics.value(PAID) == 7
+    with metrics.moved(PAID, by=1):
+        shop.counter(PAID).inc(method="cash")
+
+
+def test_isolated_instruments_do_not_see_each_other() -> None:
+    first, second = isolated(PAID), isolated(PAID)
+    first.counter(PAID).inc(method="card")
+    assert (value(first.registry, PAID), value(second.registry, PAID)) == (1, 0)

@@ -13,7 +13,7 @@ import msgspec
 
 from taskscope.settings import Settings
 
-__all__ = ["Line", "captured_lines", "read_lines"]
+__all__ = ["Line", "Lines", "captured_lines", "read_lines"]
 
 Line = dict[str, Any]
 
@@ -25,6 +25,24 @@ def read_lines(spool: Path) -> list[Line]:
         for segment in sorted(spool.glob("*.seg"))
         for text in segment.read_bytes().splitlines()
     ]
+
+
+class Lines:
+    """The lines of a spool folder that were written since this was made."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._before = len(read_lines(spool))
+
+    def __call__(self, logger: str = "") -> list[Line]:
+        """Those of this logger and of those below it, oldest first; of all loggers by default."""
+        written = read_lines(self._spool)[self._before :]
+        return [line for line in written if _is_of(line, logger)]
+
+
+def _is_of(line: Line, logger: str) -> bool:
+    name = str(line.get("log.logger", ""))
+    return not logger or name == logger or name.startswith(f"{logger}.")
 
 
 @contextmanager
