@@ -95,7 +95,7 @@ class _Place(NamedTuple):
     values: tuple[str, ...]
 
 
-_Shape = tuple[Kind, tuple[str, ...], Across]
+_Shape = tuple[str, Kind, tuple[str, ...], Across]
 _Exact = tuple[Definition, bytes]
 _Shown = tuple[str, bytes]
 Key = TypeVar("Key", bound=Hashable)
@@ -107,7 +107,7 @@ def arrange(sources: Sequence[Source], metrics: Metrics) -> Plan:
     sources: newest first. Of one family only one kind and set of labels is shown, of one series only one set of
     bounds: those of the first source that has it.
     """
-    election = _Election({}, {}, {})
+    election = _Election({}, {}, {}, {})
     placed: list[list[tuple[Entry, _Shown]]] = []
     outdated = []
     for number, source in enumerate(sources):
@@ -133,8 +133,9 @@ def arrange(sources: Sequence[Source], metrics: Metrics) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Election:
-    """Whose word holds: of each family the first kind, labels and across, of each series the first bounds."""
+    """Whose word holds: of each metric the first unit, kind, labels and across, of each series the first bounds."""
 
+    names: dict[str, str]
     shapes: dict[str, _Shape]
     bounds: dict[_Shown, tuple[float, ...]]
     families: dict[str, dict[_Shown, _Place]]
@@ -145,7 +146,9 @@ class _Election:
             return None
         definition = entry.definition
         family = place.metric.family
-        shape = (definition.kind, definition.labels, definition.across)
+        shape = (definition.name, definition.kind, definition.labels, definition.across)
+        if self.names.setdefault(definition.name, family) != family:
+            return None
         if self.shapes.setdefault(family, shape) != shape:
             return None
         key = (family, entry.values)

@@ -130,6 +130,6 @@ def readings(plan: Plan, cells: array[float], found: Mapping[int, Exemplar]) -> 
     return [
         Reading(series, cells[base:end], by_series.get(at, nothing))
         for at, (series, base, end) in enumerate(
-            zip(plan.series, plan.bases, (*plan.bases[1:], len(cells)), strict=True)
+            zip(plan.series, plan.bases, (*plan.bases[1:], len(cells)), strict=False)
         )
     ]

@@ -15,6 +15,7 @@ from zlib import crc32
 from taskscope.errors import MultiprocessError
 from taskscope.multiprocess import files
 from taskscope.multiprocess.layout import (
+    COUNTS_AT,
     EXEMPLAR_BYTES,
     FOLD,
     HEADER_BYTES,
@@ -87,9 +88,10 @@ class FolderReader:
         """The folder as it is. Raises MultiprocessError if it never stands still."""
         for _ in range(_ATTEMPTS):
             faults: dict[str, Fault] = {}
+            before = self._fold_mark(folder)
             fold = self._read_fold(folder, faults)
             moment = self._workers(folder, fold, faults, exemplars)
-            if self._fold_id(folder) == (None if fold is None else fold.id):
+            if self._fold_mark(folder) == before:
                 kept = {source.id for source in moment.workers}
                 self._parsed = {id_: keys for id_, keys in self._parsed.items() if id_ in kept}
                 self._fold = fold
@@ -190,12 +192,16 @@ class FolderReader:
             return None
         return _fold(name, header, body)
 
-    def _fold_id(self, folder: int) -> bytes | None:
+    def _fold_mark(self, folder: int) -> object:
+        """What tells one fold from the next, whether or not it can be read."""
         try:
             with files.opened(folder, files.fold_name(self.service)) as (file, status):
-                return _header(file, status, FOLD, self.service).id
-        except (BadFileError, OSError):
+                start = os.pread(file, COUNTS_AT, 0)
+                return start, status.st_ino, status.st_size, status.st_mtime_ns
+        except FileNotFoundError:
             return None
+        except (BadFileError, OSError) as error:
+            return str(error)
 
     def _note(self, folder: int, name: str, reason: str, faults: dict[str, Fault]) -> None:
         try:

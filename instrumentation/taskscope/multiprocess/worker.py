@@ -144,7 +144,7 @@ class WorkerStore:
     The folder is made if need be and must be the user's alone. What earlier workers left there is folded and goes
     on counting. A forked child goes on in a file of its own, from zero; a gauge that is the least or most of all
     workers begins at its parent's value. A child that gets no file counts in memory, unseen, and is reported.
-    failed: told of what was swallowed. cells: room for so many doubles.
+    failed: told of what was swallowed, and may be set later. cells: room for so many doubles.
     Raises MultiprocessError if the folder is not ours, not there, or full.
     """
 
@@ -165,7 +165,7 @@ class WorkerStore:
         self.lock = Lock()
         self._folder = folder.absolute()
         self._service = service
-        self._failed: OnError = failed or _ignore
+        self.failed: OnError = failed or _ignore
         self._now = now
         self._room = cells
         self._series: list[tuple[Series, int]] = []
@@ -279,7 +279,7 @@ class WorkerStore:
         try:
             WorkerFolder(self._folder, service=self._service).fold()
         except Exception as error:  # noqa: BLE001 - what others left there must not keep a service from starting
-            self._failed("multiprocess", error)
+            self.failed("multiprocess", error)
 
     def after_fork(self) -> None:
         """In a forked child: a lock of its own, a file of its own, and no hold on its parent's. Never raises."""
@@ -303,7 +303,7 @@ class WorkerStore:
             self.cells = _cells(file)
             self._file = file
         except Exception as error:  # noqa: BLE001 - a child without a file works, and is counted
-            self._failed("multiprocess", error)
+            self.failed("multiprocess", error)
         finally:
             inherited.close()
 
