@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 
 from taskscope.catalogue import Catalogue, Kind, Metric
 from taskscope.catalogue.builtin import EVENT_LOOP_LAG, GC_PAUSE, LIBRARY_ERRORS, THREADS
@@ -64,7 +65,10 @@ def a_loop_that_only_plans() -> Any:
     return SimpleNamespace(call_later=lambda *_: SimpleNamespace(cancel=lambda: None))
 
 
-def test_a_loop_that_is_blocked_for_a_fifth_of_a_second_shows(instruments: Instruments) -> None:
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_is_blocked_for_a_fifth_of_a_second_shows(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], instruments: Instruments
+) -> None:
     async def run() -> None:
         pulse = Pulse(instruments, interval_s=0.05)
         pulse.start()
@@ -73,7 +77,8 @@ def test_a_loop_that_is_blocked_for_a_fifth_of_a_second_shows(instruments: Instr
         await until(lambda: blocked_longer_than(instruments, "0.1") >= 1)
         pulse.stop()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
 
     assert value(instruments.registry, EVENT_LOOP_LAG, part="sum") >= 0.14
 
