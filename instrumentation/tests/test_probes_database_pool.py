@@ -14,7 +14,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from taskscope.catalogue.builtin import DB_PENDING, DB_TIMEOUTS, DB_WAIT_TIME, LIBRARY_ERRORS
+from taskscope.catalogue.builtin import (
+    DB_CONNECTIONS,
+    DB_CONNECTIONS_MAX,
+    DB_PENDING,
+    DB_TIMEOUTS,
+    DB_WAIT_TIME,
+    LIBRARY_ERRORS,
+)
 from taskscope.instruments import Instruments
 from taskscope.probes.database import DatabaseProbe
 from taskscope.testing.metrics import isolated, value
@@ -214,6 +221,31 @@ def test_the_pool_after_a_dispose_is_watched_too(
     with engine.connect(), pytest.raises(PoolTimeout):
         engine.connect()
     assert seen(instruments) == (0, 5, 1)
+
+
+def test_a_pool_that_two_engines_share_counts_once(
+    probe: DatabaseProbe, instruments: Instruments, tmp_path: Path
+) -> None:
+    first = engine_of(tmp_path, size=3)
+    second = create_engine(first.url, pool=first.pool)
+    for engine in (first, second):
+        probe.watch(engine)
+    with second.connect():
+        used = value(instruments.registry, DB_CONNECTIONS, db_client_connection_state="used")
+    assert used == 1
+    assert value(instruments.registry, DB_CONNECTIONS_MAX) == 3
+    assert seen(instruments) == (0, 1, 0)
+
+
+def test_an_engine_of_two_services_is_watched_by_both(tmp_path: Path) -> None:
+    engine = engine_of(tmp_path)
+    both = isolated(), isolated()
+    for instruments in both:
+        DatabaseProbe(instruments).watch(engine)
+    engine.dispose()
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    assert [seen(instruments) for instruments in both] == [(0, 1, 0)] * 2
 
 
 def test_a_connection_that_cannot_be_opened_is_no_timeout(

@@ -179,10 +179,12 @@ def test_the_hosts_that_are_remembered_are_bounded() -> None:
     assert len(audience._known) <= 256
 
 
-def _pair(folder: Path) -> tuple[FastAPI, FastAPI]:
+def _pair(folder: Path, trace_ratio: float) -> tuple[FastAPI, FastAPI]:
     front, back = FastAPI(), FastAPI()
     for app, name in ((front, "front"), (back, "back")):
-        settings = Settings(spool=folder / name, trusted_hops=("127.0.0.0/8",))
+        settings = Settings(
+            spool=folder / name, trusted_hops=("127.0.0.0/8",), trace_ratio=trace_ratio
+        )
         instrument(app, service_name=name, service_version="1", settings=settings)
 
     @back.get("/stock")
@@ -205,9 +207,11 @@ def _lines(folder: Path, message: str) -> list[Line]:
     return [line for line in read_lines(folder) if line["message"] == message]
 
 
-@pytest.mark.parametrize("parser", ["h11", "httptools"])
-def test_two_services_write_one_trace_id(tmp_path: Path, parser: str) -> None:
-    front, back = _pair(tmp_path)
+@pytest.mark.parametrize(("parser", "trace_ratio"), [("h11", 1.0), ("httptools", 0.0)])
+def test_two_services_write_one_trace_id_sampled_or_not(
+    tmp_path: Path, parser: str, trace_ratio: float
+) -> None:
+    front, back = _pair(tmp_path, trace_ratio)
 
     async def ask(url: str, at: str) -> int:
         async with httpx2.AsyncClient() as client:

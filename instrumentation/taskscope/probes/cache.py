@@ -110,6 +110,8 @@ class _Meter:
         self._probe.durations.at((self._name, operation)).observe(seconds)
 
     def _class(self, command: Command, given: _Given) -> str:
+        if not command.sets_ttl:
+            return self._ttl_class
         try:
             return ttl_class_of(
                 command, given, now=self._probe.wall_clock(), otherwise=self._ttl_class

@@ -27,13 +27,13 @@ Judge = Callable[[Arguments, object], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command. operation: as the catalogue says. judge: of a read. keeps_ttl: it does not say for how long
-    the entry is kept, which stays as it was. per_entry: how many arguments each written entry takes; 0: one entry.
+    """One command. operation: as the catalogue says. judge: of a read. sets_ttl: it may say for how long the entry
+    is kept; by others that stays as it was. per_entry: how many arguments each written entry takes; 0: one entry.
     """
 
     operation: str
     judge: Judge | None = None
-    keeps_ttl: bool = True
+    sets_ttl: bool = False
     per_entry: int = 0
 
 
@@ -66,14 +66,16 @@ def _counted(arguments: Arguments, answer: object) -> tuple[int, int]:
 _OTHER: Final = Command(operation="other")
 _DELETE: Final = Command(operation="delete")
 _ADJUST: Final = Command(operation="write")
-_REPLACE: Final = Command(operation="write", keeps_ttl=False)
-_REPLACE_EACH: Final = Command(operation="write", keeps_ttl=False, per_entry=2)
+_REPLACE: Final = Command(operation="write", sets_ttl=True)
+_REPLACE_EACH: Final = Command(operation="write", sets_ttl=True, per_entry=2)
 _READ: Final = Command(operation="read", judge=_present)
+_READ_AND_KEEP: Final = Command(operation="read", judge=_present, sets_ttl=True)
 _READ_WHOLE: Final = Command(operation="read", judge=_filled)
 _READ_EACH: Final = Command(operation="read", judge=_each_present)
 
 _NAMES: Final = (
-    (_READ, "GET GETEX GETDEL HGET LINDEX ZSCORE ZRANK JSON.GET"),
+    (_READ_AND_KEEP, "GETEX"),
+    (_READ, "GET GETDEL HGET LINDEX ZSCORE ZRANK JSON.GET"),
     (_READ_WHOLE, "GETRANGE HGETALL HKEYS HVALS SMEMBERS LRANGE ZRANGE SISMEMBER HEXISTS"),
     (_READ_EACH, "MGET HMGET ZMSCORE JSON.MGET"),
     (Command(operation="read", judge=_each_true), "SMISMEMBER"),
@@ -90,10 +92,10 @@ _NAMES: Final = (
 _COMMANDS: Final[dict[object, Command]] = {
     name: command for command, names in _NAMES for name in names.split()
 }
-_SECONDS_LATER: Final = frozenset({"SETEX", "EXPIRE"})
-_MILLISECONDS_LATER: Final = frozenset({"PSETEX", "PEXPIRE"})
-_SECONDS_OF_DAY: Final = frozenset({"EXPIREAT"})
-_MILLISECONDS_OF_DAY: Final = frozenset({"PEXPIREAT"})
+_AFTER_S: Final = frozenset({"SETEX", "EXPIRE"})
+_AFTER_MS: Final = frozenset({"PSETEX", "PEXPIRE"})
+_AT_S: Final = frozenset({"EXPIREAT"})
+_AT_MS: Final = frozenset({"PEXPIREAT"})
 _OPTIONS: Final = frozenset({"EX", "PX", "EXAT", "PXAT", "KEEPTTL"})
 
 
@@ -121,20 +123,22 @@ def ttl_class_of(command: Command, arguments: Arguments, *, now: float, otherwis
     now: seconds since 1970. otherwise: where the command does not say: reads, and writes that keep the entry's time.
     Raises ValueError or OverflowError for a time that is no number.
     """
+    if not command.sets_ttl:
+        return otherwise
     if len(arguments) < 3:
         return _NONE if _text(arguments[0]) == "PERSIST" else otherwise
     name = _text(arguments[0])
-    if name in _SECONDS_LATER:
+    if name in _AFTER_S:
         return _class_of(_number(arguments[2]))
-    if name in _MILLISECONDS_LATER:
+    if name in _AFTER_MS:
         return _class_of(_number(arguments[2]) / 1000)
-    if name in _SECONDS_OF_DAY:
+    if name in _AT_S:
         return _class_of(_number(arguments[2]) - now)
-    if name in _MILLISECONDS_OF_DAY:
+    if name in _AT_MS:
         return _class_of(_number(arguments[2]) / 1000 - now)
     if name in {"SET", "GETEX"}:
         return _option_class(name, arguments, now, otherwise)
-    return otherwise if command.keeps_ttl else _NONE
+    return _NONE
 
 
 def _option_class(name: str, arguments: Arguments, now: float, otherwise: str) -> str:

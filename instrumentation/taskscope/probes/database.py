@@ -83,8 +83,9 @@ class DatabaseProbe:
 
     def _sum(self, read: Callable[[_CountingPool], float]) -> float:
         # The pool is asked for each time: `engine.dispose()` puts a new one in its place.
-        pools = [engine.pool for engine in tuple(self._engines)]
-        return float(sum(read(pool) for pool in pools if isinstance(pool, _CountingPool)))
+        # Engines that share one count it once.
+        pools = {id(pool): pool for pool in [engine.pool for engine in tuple(self._engines)]}
+        return float(sum(read(pool) for pool in pools.values() if isinstance(pool, _CountingPool)))
 
 
 def _same(known: object, engine: object) -> bool:

@@ -7,7 +7,6 @@ AsyncAdaptedQueuePool alike. Pools without a queue (NullPool, StaticPool) make n
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,21 +48,25 @@ class Waiters:
         self._wait_time = wait_time.at(())
         self._timeouts = timeouts.at(())
         self._failed = failed
-        self._lock = Lock()
-        self._waiting = 0
+        # One for each caller that waits: a set needs no lock, which a fork could leave taken.
+        self.tokens: set[object] = set()
 
     @property
     def waiting(self) -> int:
         """Callers that wait now."""
-        return self._waiting
+        return len(self.tokens)
 
     def attach(self, pool: object) -> None:
         """The pool's checkouts and its successors' are measured from now on; one without a queue stays as it is."""
         if isinstance(pool, QueuedPool):
             queue = pool._pool
-            if not isinstance(getattr(queue.get, "__self__", None), _Watched):
+            if not self._watches(queue.get):  # two engines may share a pool
                 queue.get = _Watched(self, pool, queue.get).get
                 pool.recreate = self._attaching(pool.recreate)
+
+    def _watches(self, get: Callable[..., Any]) -> bool:
+        owner = getattr(get, "__self__", None)
+        return isinstance(owner, _Watched) and (owner.waiters is self or self._watches(owner.inner))
 
     def _attaching(self, recreate: Callable[[], Any]) -> Callable[[], Any]:
         # `engine.dispose()` puts the pool that this makes in the place of the old one.
@@ -77,11 +80,6 @@ class Waiters:
 
         return attached
 
-    def changed(self, by: int) -> None:
-        """So many more callers wait now."""
-        with self._lock:
-            self._waiting += by
-
     def ended(self, waited_s: float, *, refused: bool) -> None:
         """One checkout is over with the pool. Never raises."""
         try:
@@ -93,35 +91,35 @@ class Waiters:
 
 
 class _Watched:
-    __slots__ = ("_get", "_pool", "_waiters")
+    __slots__ = ("_pool", "inner", "waiters")
 
     def __init__(self, waiters: Waiters, pool: QueuedPool, get: Callable[..., Any]) -> None:
-        self._waiters = waiters
+        self.waiters = waiters
         self._pool = pool
-        self._get = get
+        self.inner = get
 
     def get(self, block: bool = True, *timeout: float | None) -> Any:
         if not block:
             return self._at_once(timeout)
-        waiters = self._waiters
-        waiters.changed(by=1)
+        token = object()
+        self.waiters.tokens.add(token)
         refused = False
         started = perf_counter()
         try:
-            return self._get(block, *timeout)
+            return self.inner(block, *timeout)
         except Exception:
             # Where room for a connection came free in the same moment, the pool opens one and refuses nobody.
             refused = self._pool._overflow >= self._pool._max_overflow
             raise
         finally:
             waited_s = perf_counter() - started
-            waiters.changed(by=-1)
-            waiters.ended(waited_s, refused=refused)
+            self.waiters.tokens.discard(token)
+            self.waiters.ended(waited_s, refused=refused)
 
     def _at_once(self, timeout: tuple[float | None, ...]) -> Any:
         try:
-            return self._get(False, *timeout)
+            return self.inner(False, *timeout)
         finally:
             # A pool that closes its idle connections asks as well, but brings no timeout.
             if timeout:
-                self._waiters.ended(0.0, refused=False)
+                self.waiters.ended(0.0, refused=False)
