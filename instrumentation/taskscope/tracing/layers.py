@@ -96,6 +96,8 @@ class Outside:
         return passage
 
     async def _trace(self, passage: Passage, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not looked up later: an app within this one may have a request context of its own by then.
+        request = passage.request = current_request.get()
         outer = attach(passage.context())
         token = entering.set(passage)
         try:
@@ -103,12 +105,12 @@ class Outside:
                 return
             # The request goes on as one that was not sampled.
             passage.sampled = False
-            request = current_request.get()
             if request is not None:
                 request.sampled = False
             scope[_NATIVE] = None
             await self._plain(scope, receive, send)
         finally:
+            passage.request = None  # it holds the scope, which holds the passage
             entering.reset(token)
             detach(outer)
 
@@ -164,9 +166,9 @@ class Inside:
             if self._records and isinstance(failure, Exception):
                 span.record_exception(failure)
                 span.set_status(trace.StatusCode.ERROR, f"{type(failure).__name__}: {failure}")
-            request = current_request.get()
-            if request is not None:
-                name_span(passage, request)
+            if passage.request is not None:
+                name_span(passage)
+                note_user(passage)
             elif scope["type"] == "websocket":
                 route = route_template(self._routed, scope)
                 if route != UNMATCHED_ROUTE:
@@ -196,11 +198,9 @@ class _Sending:
             self._tell(note_user)  # the instrumentation ends the span when this has been sent
         await self._send(message)
 
-    def _tell(self, tell: Callable[[Passage, Any], None]) -> None:
+    def _tell(self, tell: Callable[[Passage], None]) -> None:
         try:
-            request = current_request.get()
-            if request is not None:
-                tell(self._passage, request)
+            tell(self._passage)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             self._failed("tracing", error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
-from taskscope.context import RequestContext
+from taskscope.context import RequestContext, current_request
 from taskscope.tracing.passage import Passage
 
 __all__ = ["name_span", "named", "note_user", "words_of"]
@@ -26,10 +26,10 @@ def words_of(request: RequestContext) -> dict[str, str]:
     return words
 
 
-def name_span(passage: Passage, request: RequestContext) -> None:
-    """The server span bears its name, its route and its words; nothing happens if it has ended."""
-    span = passage.span
-    if span is None or not span.is_recording():
+def name_span(passage: Passage) -> None:
+    """The server span bears its name, its route and its request's id; nothing happens if it has ended."""
+    span, request = passage.span, passage.request
+    if span is None or request is None or not span.is_recording():
         return
     attributes: dict[str, Any] = {**words_of(request)}
     route = request.known_route()
@@ -39,8 +39,12 @@ def name_span(passage: Passage, request: RequestContext) -> None:
     span.set_attributes(attributes)
 
 
-def note_user(passage: Passage, request: RequestContext) -> None:
+def note_user(passage: Passage) -> None:
     """The server span bears the user, if one is known by now; nothing happens if it has ended."""
     span = passage.span
-    if request.user is not None and span is not None and span.is_recording():
-        span.set_attribute("user.hash", request.user)
+    # Within an app that is mounted below, and instrumented too, the user is known to that one's request.
+    for request in (passage.request, current_request.get()):
+        if request is not None and request.user is not None:
+            if span is not None and span.is_recording():
+                span.set_attribute("user.hash", request.user)
+            return

@@ -17,6 +17,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from taskscope.context import RequestContext
 from taskscope.tracing.traceparent import SAMPLED, Remote
 
 __all__ = ["KEY", "Passage", "entering"]
@@ -35,6 +36,7 @@ class Passage:
     sampled: whether there is a server span. capped: there would be one, but for the cap.
     parent: the caller's span, where it is trusted. link: the caller's span, where it is not.
     started_ns: nanoseconds since 1970. span: the server span, from when it was made.
+    request: whose server span it is, while that is under way.
     opening: the server span is being made. entered: the application has been reached.
     """
 
@@ -46,6 +48,7 @@ class Passage:
         "link",
         "opening",
         "parent",
+        "request",
         "sampled",
         "span",
         "span_id",
@@ -72,6 +75,7 @@ class Passage:
         self.link = link
         self.started_ns = time_ns()
         self.span: Span | None = None
+        self.request: RequestContext | None = None
         self.opening = False
         self.entered = False
         self._hidden: Mapping[str, object] | None = None

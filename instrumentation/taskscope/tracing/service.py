@@ -153,9 +153,15 @@ class Tracing:
         if not self._bucket.take():
             self._capped.inc()
             return
-        passage.sampled = request.sampled = True
+        passage.sampled = True
+        try:
+            span = late_span(scope, request, passage, ended, self.provider.resource)
+        except Exception:
+            passage.sampled = False
+            raise
+        request.sampled = True
         self._late.inc()
-        self._processors.on_end(late_span(scope, request, passage, ended, self.provider.resource))
+        self._processors.on_end(span)
 
     def _count(self, passage: Passage) -> None:
         if passage.sampled:
