@@ -29,6 +29,7 @@ class Answers:
 
     folder: that of all worker processes of this instance, or None for this process alone.
     registries: metrics of prometheus_client that the service has already. aliases: old names that are kept alive.
+    Raises InstrumentError if the catalogue declares one of those old names itself.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Answers:
         self._alive = instruments.gauge(WORKERS)
         self._alive.set(1)
         self._aliases = tuple(aliases)
+        for each in self._aliases:
+            each.check(instruments.catalogue)
         old = [metric for each in self._aliases for metric in each.metrics]
         self._guests = Guests(
             self._chosen(registries),
