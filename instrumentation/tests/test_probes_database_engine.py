@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -21,7 +22,7 @@ from taskscope.catalogue.builtin import (
 )
 from taskscope.instruments import Instruments
 from taskscope.probes.database import DatabaseProbe
-from taskscope.testing.engines import free_port, new_password, running
+from taskscope.testing.engines import Running, free_port, new_password, running
 from taskscope.testing.engines.postgres import dsn, postgres
 from taskscope.testing.metrics import isolated, value
 
@@ -160,3 +161,31 @@ def test_statements_that_fail_or_are_cancelled_are_errors(
     registry = instruments.registry
     assert value(registry, DB_OPERATION_DURATION, outcome="error") == 2
     assert value(registry, DB_OPERATION_DURATION, outcome="ok", db_operation_name="SELECT") == 1
+
+
+def test_a_server_that_is_killed_is_an_error_and_nobody_waits_for_ever(
+    tmp_path: Path, instruments: Instruments
+) -> None:
+    port, password = free_port(), new_password()
+    place = dsn(port=port, password=password).replace("postgresql:", "postgresql+asyncpg:", 1)
+
+    async def use(server: Running) -> list[object]:
+        engine = await engine_of(place)
+        await asyncio.gather(*(sleeping(engine, 0.1) for _ in range(5)))  # all five are open
+        DatabaseProbe(instruments).watch(engine)
+        crowd = asyncio.gather(*(sleeping(engine, 30) for _ in range(9)), return_exceptions=True)
+        deadline = monotonic() + 10
+        while value(instruments.registry, DB_PENDING) < 4:
+            assert monotonic() < deadline
+            await asyncio.sleep(0.005)
+        server.kill()
+        ended: list[object] = await crowd
+        await engine.dispose()
+        return ended
+
+    with running(postgres(tmp_path, port=port, password=password)) as server:
+        ended = asyncio.run(use(server))
+    assert all(isinstance(one, DBAPIError | OSError) for one in ended)
+    assert value(instruments.registry, DB_OPERATION_DURATION, outcome="error") == 5
+    assert value(instruments.registry, DB_PENDING) == 0
+    assert value(instruments.registry, DB_WAIT_TIME) == 9

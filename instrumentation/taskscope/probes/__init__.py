@@ -1,1 +1,1 @@
-"""Values that are read from other libraries when Prometheus asks."""
+"""What other libraries do, as series: read when Prometheus asks, or measured as it happens."""
