@@ -77,12 +77,16 @@ class Aliases:
         return [reading for alias in self._aliases for reading in _derived(alias, found)]
 
 
-def aliases(peer: str, *, app_name: str = "starlette", prefix: str = "starlette") -> Aliases:
+def aliases(
+    peer: str | Aliases, *, app_name: str = "starlette", prefix: str = "starlette"
+) -> Aliases:
     """What keeps the default series of `peer` alive: `prometheus-fastapi-instrumentator` or `starlette_exporter`.
 
-    app_name, prefix: what the service gave starlette_exporter's middleware.
+    app_name, prefix: what the service gave starlette_exporter's middleware. Aliases made already come back.
     Raises InstrumentError for any other peer.
     """
+    if isinstance(peer, Aliases):
+        return peer
     if peer == "prometheus-fastapi-instrumentator":
         return Aliases(peer=peer, _aliases=_instrumentator())
     if peer == "starlette_exporter":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -146,6 +149,20 @@ def test_the_exporters_prefix_and_app_name_are_as_the_service_gave_them(shop: In
 )
 def test_the_old_names_are_the_peers(peer: str, names: list[str]) -> None:
     assert [metric.series for metric in aliases(peer).metrics] == names
+
+
+def test_the_notes_on_migration_name_each_old_series_and_its_labels() -> None:
+    notes = (Path(__file__).parents[2] / "docs/migration.md").read_text()
+    rows = re.findall(r"^\| `((?:http|starlette)_\w+)` \| ([^|]*)\|", notes, flags=re.MULTILINE)
+    told = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    told["starlette_request_duration_seconds"] = told["starlette_requests_total"]
+    del told["http_request_size_bytes"]  # named as what is not there
+    made = {
+        metric.series: set(metric.label_names)
+        for peer in (PFI, EXPORTER)
+        for metric in aliases(peer).metrics
+    }
+    assert told == made
 
 
 def test_a_service_without_requests_has_no_old_series_but_the_gauge() -> None:
