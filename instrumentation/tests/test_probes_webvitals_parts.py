@@ -1,17 +1,31 @@
-"""The parts of the beacon: the limit of reports, and the templates of pages."""
+"""The parts of the beacon: what a report is, how many come in, and the templates of pages."""
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from math import isfinite
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from taskscope.probes.pages import Pages, templates_of
 from taskscope.probes.webvitals_limit import MAX_CLIENTS, Limit
+from taskscope.probes.webvitals_report import MAX_ERRORS, MAX_SECONDS, MAX_SHIFT, Refused, read
+
+NAMES = st.sampled_from(["LCP", "INP", "FCP", "TTFB", "CLS", "errors"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(width=64) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+REASONS = ("syntax", "name", "value")
 
 
 class Clock:
@@ -148,3 +162,31 @@ def test_the_templates_of_an_app_are_those_of_its_routers_and_mounts_too(tmp_pat
     assert pages("/static/a/b.css") == "/static/{path}"
     assert pages("/docs") == "/docs"
     assert pages("/nowhere") is None
+
+
+@given(st.binary(max_size=200) | JSON.map(lambda found: json.dumps(found).encode()))
+def test_whatever_is_sent_is_a_report_or_is_refused_for_a_declared_reason(body: bytes) -> None:
+    reason = ""
+    try:
+        read(body)
+    except Refused as refused:
+        reason = refused.reason
+
+    assert reason in {"", *REASONS}
+
+
+@given(st.dictionaries(NAMES, st.floats(width=64) | st.integers()), st.text())
+def test_no_number_in_a_report_is_beyond_its_bounds(numbers: dict[str, float], page: str) -> None:
+    with suppress(Refused):
+        report = read(json.dumps({**numbers, "route": page}).encode())
+        assert report.page == page
+        assert all(0 <= seconds <= MAX_SECONDS for _, seconds in report.durations)
+        assert report.shift is None or (isfinite(report.shift) and 0 <= report.shift <= MAX_SHIFT)
+        assert 0 <= report.errors <= MAX_ERRORS
+
+
+@given(st.text() | st.lists(st.text("abc/{}:?#.", max_size=4)).map("/".join))
+def test_what_is_looked_up_is_one_of_the_templates_or_nothing(page: str) -> None:
+    templates = ["/", "/a", "/a/{b}", "/a/{b}/c", "/{a}/b", "/c/{rest}"]
+
+    assert Pages([*templates[:-1], "/c/{rest:path}"])(page) in {None, *templates}

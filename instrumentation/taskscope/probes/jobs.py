@@ -96,8 +96,8 @@ class JobsProbe:
         """A decorator for the handler of `queue`'s messages: deliveries, ages, times and settlements are counted.
 
         queue: a name out of the code, never out of a message. trusted: whether the handler goes on in the trace
-        that the message names; otherwise it has a trace of its own with the message's as a link. What the
-        handler returns and raises is not changed.
+        that the message names; otherwise its span, if a tracer makes one, begins a trace and links to the
+        message's. `message.ack(multiple=True)` counts as one. What the handler returns and raises is not changed.
         """
 
         def decorate(
