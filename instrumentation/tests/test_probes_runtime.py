@@ -215,6 +215,28 @@ def test_followed_gauges_reach_their_cells_once_a_second(instruments: Instrument
     assert len(asked) <= 2
 
 
+def test_where_it_is_not_wanted_no_followed_gauge_is_asked_on_the_loop(
+    instruments: Instruments,
+) -> None:
+    asked: list[float] = []
+
+    def read() -> float:
+        asked.append(1.0)
+        return 7.0
+
+    instruments.gauge(FOLLOWED).follow(read)
+
+    async def run() -> None:
+        pulse = Pulse(instruments, interval_s=0.005, refresh=False)
+        pulse.start()
+        await until(lambda: beats_without_asking(instruments) >= 3)
+        pulse.stop()
+
+    asyncio.run(run())
+
+    assert asked == []
+
+
 def beats_without_asking(instruments: Instruments) -> float:
     """The number of beats, read from the cells: a scrape would ask the followed gauges itself."""
     child = instruments.histogram(EVENT_LOOP_LAG).at(())

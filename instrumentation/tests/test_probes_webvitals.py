@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -305,3 +306,46 @@ def test_a_fault_of_ours_is_the_clients_204(
 def test_a_catalogue_without_the_group_is_told_at_the_start() -> None:
     with pytest.raises(MetricError, match="add this Metric to Catalogue"):
         WebVitalsBeacon(isolated(*WEB_VITALS[1:]), PAGES)
+
+
+def spoken(app: WebVitalsBeacon, *received: dict[str, Any], **scope: Any) -> list[dict[str, Any]]:
+    """What `app` sends to a client that speaks no HTTP/1."""
+    sent: list[dict[str, Any]] = []
+    messages = iter(received)
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        plain = {"type": "http", "method": "POST", "path": "/vitals", "headers": []}
+        await app({**plain, **scope}, receive, send)
+
+    asyncio.run(run())
+    return sent
+
+
+def test_a_websocket_is_closed_and_a_lifespan_is_not_ours(instruments: Instruments) -> None:
+    app = beacon(instruments)
+
+    assert spoken(app, type="websocket") == [{"type": "websocket.close", "code": 1000}]
+    assert spoken(app, type="lifespan") == []
+
+
+def test_over_http_2_a_refusal_has_no_header_of_connections(instruments: Instruments) -> None:
+    body = {"type": "http.request", "body": b"x"}
+
+    start, _ = spoken(beacon(instruments), body, http_version="2")
+
+    assert (start["status"], start["headers"]) == (400, [(b"content-length", b"0")])
+
+
+def test_a_client_that_leaves_in_the_midst_gets_no_answer_and_is_not_counted(
+    instruments: Instruments,
+) -> None:
+    begun = {"type": "http.request", "body": b'{"LCP"', "more_body": True}
+
+    assert spoken(beacon(instruments), begun, {"type": "http.disconnect"}) == []
+    assert counted(instruments, BEACON_REFUSED) == 0

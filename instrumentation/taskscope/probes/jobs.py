@@ -75,7 +75,8 @@ class JobsProbe:
         """Everything that is published to `exchange`, which is given back, is counted; twice is the same as once.
 
         The destination is the exchange's name; for the default exchange, which has none, the queue's. `ok` is
-        what the broker confirmed; what it returned because no queue takes it is an error. Each message is sent
+        what the broker confirmed (on a channel without confirms: what was written to it); what it returned
+        because no queue takes it is an error. Each message is sent
         as a copy with `timestamp`, the header `timestamp_in_ms` and the current span's `traceparent`, where it
         has none of its own. What publishing raises is not changed.
         """

@@ -42,7 +42,9 @@ class Pulse:
 
     Ten beats and one refresh of the followed gauges a second take less than a thousandth of a core. A block of
     the loop that is shorter than `interval_s` may fall between two beats; one longer is always seen, and told
-    at most `interval_s` too short. clock: seconds, monotonic.
+    at most `interval_s` too short. refresh: whether followed gauges are read once a second on the loop, which
+    only workers need whose gauges others expose; a scrape of one's own reads them itself. clock: seconds,
+    monotonic.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Pulse:
         instruments: Instruments,
         *,
         interval_s: float = 0.1,
+        refresh: bool = True,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._instruments = instruments
         self._interval_s = interval_s
+        self._refresh = refresh
         self._clock = clock
         self._lag = instruments.histogram(EVENT_LOOP_LAG).at(())
         self._pauses = _Pauses(instruments, clock)
@@ -97,7 +101,7 @@ class Pulse:
             # A loop may wake a timer up to its clock's resolution too early.
             self._lag.observe(max(0.0, now - self._due))
             self._pauses.drain()
-            if now >= self._refresh_due:
+            if self._refresh and now >= self._refresh_due:
                 self._refresh_due = now + _REFRESH_S
                 self._instruments.refresh()
         except Exception as error:  # noqa: BLE001 - one bad beat is not the last one

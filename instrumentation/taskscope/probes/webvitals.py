@@ -93,8 +93,7 @@ class WebVitalsBeacon:
             if status == 204:
                 await _answer(send, status, [])
             elif status is not None:
-                # What was not read may never end: the connection is not kept for it.
-                await _answer(send, status, [_EMPTY, (b"connection", b"close")])
+                await _answer(send, status, _refusal(scope))
 
     async def _take(self, scope: Scope, receive: Receive) -> int | None:
         """The status of the answer; None if the client has left. A fault of ours is the client's 204."""
@@ -141,6 +140,12 @@ class WebVitalsBeacon:
         except Exception as error:  # noqa: BLE001 - what cannot be looked up is unmatched
             self._instruments.failed("probes", error)
             return UNMATCHED_ROUTE
+
+
+def _refusal(scope: Scope) -> list[tuple[bytes, bytes]]:
+    # What was not read may never end: the connection is not kept for it. HTTP/2 knows no such header.
+    closes = scope.get("http_version", "1.1").startswith("1")
+    return [_EMPTY, (b"connection", b"close")] if closes else [_EMPTY]
 
 
 async def _body(receive: Receive) -> bytes | None:
