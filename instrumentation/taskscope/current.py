@@ -17,7 +17,7 @@ from taskscope.catalogue import Metric
 from taskscope.context import current_request
 from taskscope.instruments import Instruments
 
-__all__ = ["instruments_for", "offer", "using", "withdraw"]
+__all__ = ["instruments_for", "offer", "only", "using", "withdraw"]
 
 _chosen: Final[ContextVar[Instruments | None]] = ContextVar("taskscope_instruments", default=None)
 
@@ -39,6 +39,17 @@ class _Offered:
         with self._lock:
             self.refs = tuple([known for known in self.refs if known() is not instruments])
 
+    def set_aside(self, instruments: Instruments) -> tuple[ref[Instruments], ...]:
+        with self._lock:
+            aside, self.refs = self.refs, (ref(instruments, self._forget),)
+        return aside
+
+    def bring_back(self, aside: tuple[ref[Instruments], ...], instruments: Instruments) -> None:
+        with self._lock:
+            known = [instruments, *[each() for each in aside]]
+            new = [each for each in self.refs if each() not in known]
+            self.refs = tuple([each for each in (*aside, *new) if each() is not None])
+
     def _forget(self, dead: ref[Instruments]) -> None:
         with self._lock:
             self.refs = tuple([known for known in self.refs if known is not dead])
@@ -58,8 +69,18 @@ def withdraw(instruments: Instruments) -> None:
 
 
 @contextmanager
+def only(instruments: Instruments) -> Iterator[None]:
+    """Inside the block these are the only ones offered, to all tasks and threads; made for tests."""
+    aside = _offered.set_aside(instruments)
+    try:
+        yield
+    finally:
+        _offered.bring_back(aside, instruments)
+
+
+@contextmanager
 def using(instruments: Instruments) -> Iterator[None]:
-    """Inside the block, and in the tasks it starts, free decorators measure with these; made for tests."""
+    """Inside the block, and in the tasks it starts, these are found even within requests; made for tests."""
     token = _chosen.set(instruments)
     try:
         yield

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -119,6 +120,23 @@ def test_a_test_may_choose_and_the_tasks_it_starts_follow(served: Instruments) -
         order()
         asyncio.run(later())
     assert (value(shop.registry, ORDERS), value(served.registry, ORDERS)) == (2, 0)
+
+
+def test_a_test_may_set_all_others_aside_and_they_come_back() -> None:
+    first, second = _offered(ORDERS), _offered(ORDERS)
+    third = isolated(ORDERS)
+    with current.only(third):
+        thread = Thread(target=order)  # has a context of its own
+        thread.start()
+        thread.join(5)
+        fourth = _offered(PAID)
+    assert value(third.registry, ORDERS) == 1
+    current.withdraw(first)
+    order()
+    assert [value(each.registry, ORDERS) for each in (first, second, third)] == [0, 1, 1]
+    current.withdraw(second)
+    counted(PAID, method="card")(order)()
+    assert value(fourth.registry, PAID) == 1
 
 
 def test_without_an_app_the_function_runs_and_that_nothing_is_counted_is_said_once(

@@ -43,7 +43,8 @@ def taskscope_app(tmp_path):
 
 @pytest.fixture
 def client(taskscope_app):
-    return TestClient(taskscope_app)
+    with TestClient(taskscope_app) as client:
+        yield client
 """
 
 GOOD = (
@@ -63,6 +64,14 @@ def test_each_test_begins_anew(client, taskscope_metrics, taskscope_spans, tasks
 def test_a_decorated_function_is_measured_by_the_app_of_the_test(taskscope_metrics):
     helper()
     assert taskscope_metrics.change(ORDERS, city="Genf") == 1
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_so_it_is_in_async_tests_and_while_other_apps_are_alive(tmp_path, taskscope_metrics):
+    other = instrument(FastAPI(), service_name="shop", service_version="1", settings=Settings(spool=tmp_path / "o"))
+    helper()
+    assert taskscope_metrics.change(ORDERS, city="Genf") == 1
+    other.close()
 """
 )
 
@@ -124,7 +133,7 @@ def _pytest(folder: Path, text: str, *options: str) -> subprocess.CompletedProce
 
 def test_ten_lines_hold_metrics_spans_lines_and_conformance(tmp_path: Path) -> None:
     done = _pytest(tmp_path, GOOD, "-W", "error")
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_what_is_wrong_fails_and_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ def taskscope_app(tmp_path: Path) -> FastAPI:
 
 
 @pytest.fixture
-def client(taskscope_app: FastAPI) -> TestClient:
-    return TestClient(taskscope_app, raise_server_exceptions=False)
+def client(taskscope_app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(taskscope_app, raise_server_exceptions=False) as client:
+        yield client
 
 
 def test_an_order_is_counted_and_packed(client, taskscope_metrics):

@@ -31,12 +31,12 @@ def taskscope_app() -> object:
 
 @pytest.fixture
 def taskscope_telemetry(taskscope_app: object) -> Iterator[Telemetry]:
-    """The app's Telemetry. For the test, free decorators measure with it, and a wrong declaration is raised."""
-    from taskscope.current import using
+    """The app's Telemetry. For the test, decorated functions are its own, and a wrong declaration is raised."""
+    from taskscope.current import only
     from taskscope.testing.subject import strictly, telemetry_of
 
     telemetry = telemetry_of(taskscope_app)
-    with using(telemetry.instruments), strictly(telemetry.instruments):
+    with only(telemetry.instruments), strictly(telemetry.instruments):
         yield telemetry
 
 
