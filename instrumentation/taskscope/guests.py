@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
+from prometheus_client.registry import Collector
 
 from taskscope.catalogue import Metric
 from taskscope.errors import MetricError
@@ -82,7 +83,7 @@ class Guests:
         self._failed("exposition", MetricError(sentence))
 
 
-class _One:
+class _One(Collector):
     def __init__(self, family: Family) -> None:
         self._family = family
 
@@ -93,6 +94,6 @@ class _One:
 def _written(family: Family, openmetrics: bool) -> bytes:
     one = _One(family)
     if not openmetrics:
-        return generate_latest(one)  # type: ignore[arg-type] # it asks for no more than collect
-    text: bytes = openmetrics_exposition.generate_latest(one)
+        return generate_latest(one)
+    text: bytes = openmetrics_exposition.generate_latest(one)  # type: ignore[no-untyped-call] # without types
     return text.removesuffix(_END)

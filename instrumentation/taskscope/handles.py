@@ -6,16 +6,20 @@ Read by `instruments`, which makes one for each metric.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from taskscope.cardinality import Capacity, LabelSets, lines, texts
 from taskscope.catalogue import Metric
+from taskscope.catalogue.builtin import LIBRARY_ERRORS, OVERFLOWED
 from taskscope.catalogue.metric import OVERFLOW
 from taskscope.children import CounterChild, GaugeChild, HistogramChild
 from taskscope.errors import MetricError
 from taskscope.store import Exemplar, MemoryStore, Series, Store
 
 __all__ = ["Counter", "Gauge", "Histogram", "Instrument", "Owner"]
+
+_COUNTS_FAULTS: Final = (LIBRARY_ERRORS.name, OVERFLOWED.name)
+"""What counts the faults of others tells of none itself: that would not end."""
 
 ChildT = TypeVar("ChildT", CounterChild, GaugeChild, HistogramChild)
 
@@ -98,7 +102,7 @@ class Instrument(Generic[ChildT]):
         # Outside of the lock: what reports may log, and a line is counted too.
         if OVERFLOW in kept:
             self._owner.folded(self.metric, values, kept)
-        if child is self._spare:
+        if child is self._spare and self.metric.name not in _COUNTS_FAULTS:
             self._owner.failed("metrics", self._full())
         return child
 

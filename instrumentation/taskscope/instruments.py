@@ -146,7 +146,12 @@ class Instruments:
         with suppress(Exception):
             if self._errors is not None:
                 kind = "none" if error is None else type(error).__name__
-                self._errors.at((component, kind)).inc()
+                child = self._errors.at((component, kind))
+                if (
+                    child.store is not self.store
+                ):  # no room for a new kind; this one is there from the start
+                    child = self._errors.at((component, "none"))
+                child.inc()
             # An error of the log path is not logged: that would feed it.
             if error is None or component == "logs":
                 return
