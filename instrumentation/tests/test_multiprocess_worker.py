@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,17 @@ def cells(folder: Path) -> dict[tuple[str, tuple[str, ...]], list[float]]:
     return {(r.series.metric.name, r.series.values): list(r.cells) for r in answer.readings}
 
 
-def in_child(work: object) -> int:
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def in_child(work: Callable[[], None]) -> int:
     """The exit status of a forked child that does `work`."""
     pid = os.fork()
     if pid == 0:
         try:
-            work()  # type: ignore[operator]
-        except BaseException:
+            work()
+        except BaseException:  # noqa: BLE001 - whatever it is shows in the exit status
             os._exit(1)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -154,7 +159,7 @@ def test_a_full_disk_at_the_start_is_one_sentence(
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(MultiprocessError, match=r"No space left.*free some room"):
         WorkerStore(tmp_path, service="shop")
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_label_value_that_utf8_cannot_write_is_stored_readably(tmp_path: Path) -> None:
@@ -186,10 +191,10 @@ def test_after_close_it_counts_on_in_memory_and_the_folder_keeps_what_was(tmp_pa
 
 
 def test_a_store_that_nobody_holds_leaves_no_descriptor(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(names(Path("/proc/self/fd")))
     for _ in range(5):
         WorkerStore(tmp_path, service="shop")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(names(Path("/proc/self/fd"))) == before
 
 
 def test_a_forked_child_counts_from_zero_in_a_file_of_its_own(tmp_path: Path) -> None:
@@ -219,7 +224,7 @@ def test_the_parent_is_live_after_its_children_ended(tmp_path: Path) -> None:
     for _ in range(3):
         assert in_child(lambda: None) == 0
     assert WorkerFolder(tmp_path, service="shop").collect().workers == 1
-    assert store.file_name in os.listdir(tmp_path)
+    assert store.file_name in names(tmp_path)
 
 
 def test_a_parent_that_dies_is_dead_though_its_child_lives(tmp_path: Path) -> None:
@@ -245,7 +250,7 @@ def test_a_parent_that_dies_is_dead_though_its_child_lives(tmp_path: Path) -> No
 
 
 def live_file(folder: Path) -> str:
-    (name,) = [name for name in os.listdir(folder) if name.endswith(".cells")]
+    (name,) = [name for name in names(folder) if name.endswith(".cells")]
     return name
 
 
@@ -277,7 +282,7 @@ def test_a_hundred_forks_while_another_thread_holds_the_lock_do_not_hang(tmp_pat
         over.set()
         thread.join()
     assert cells(tmp_path)["shop.orders", ("red",)] == [101.0]
-    assert len(os.listdir(tmp_path)) == 2
+    assert len(names(tmp_path)) == 2
 
 
 def test_a_child_without_a_file_counts_in_memory_and_says_so(
@@ -285,7 +290,7 @@ def test_a_child_without_a_file_counts_in_memory_and_says_so(
 ) -> None:
     failures: list[str] = []
     store = WorkerStore(
-        tmp_path, service="shop", failed=lambda component, error: failures.append(component)
+        tmp_path, service="shop", failed=lambda component, _: failures.append(component)
     )
     base = add(store, Series(COUNT, ("red",)), 5)
     monkeypatch.setattr(os, "ftruncate", lambda *_: os.close(-1))

@@ -6,10 +6,10 @@ It costs Python per series, and is done when a worker comes, goes or has a new s
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -25,6 +25,7 @@ __all__ = ["Metrics", "arrange", "everything"]
 _RUN: Final = 4_096
 """The most cells of one call into C, which holds the interpreter for some 0.2 ms."""
 _MAX_LABEL_SETS: Final = 10_000
+_Shape = tuple[str, Kind, tuple[str, ...], Across]
 
 
 @dataclass(slots=True)
@@ -89,73 +90,114 @@ def _says(metric: Metric) -> tuple[Kind, str, Across, tuple[str, ...]]:
     return metric.kind, metric.unit, metric.across, names
 
 
-class _Place(NamedTuple):
-    definition: Definition
-    metric: Metric
-    values: tuple[str, ...]
+class _Whole:
+    """The series of the whole as they come, and the runs of one source after the other."""
 
+    def __init__(self, metrics: Metrics) -> None:
+        self.targets: dict[object, int] = {}
+        self._metrics = metrics
+        self._definitions: list[Definition] = []
+        self._series: list[Series] = []
+        self._bases: list[int] = []
+        self._start = array("d")
+        self._runs: list[tuple[Run, ...]] = []
 
-_Shape = tuple[str, Kind, tuple[str, ...], Across]
-_Exact = tuple[Definition, bytes]
-_Shown = tuple[str, bytes]
-Key = TypeVar("Key", bound=Hashable)
+    @property
+    def cells(self) -> int:
+        return len(self._start)
+
+    def place(self, key: object, definition: Definition, blob: bytes) -> int | None:
+        """Where the new series of `key` stands; None if the metric or the values cannot be."""
+        metric, values = self._metrics.of(definition), self._metrics.values(blob)
+        if metric is None or values is None or len(values) != len(definition.labels):
+            return None
+        target = self.targets[key] = len(self._start)
+        self._definitions.append(definition)
+        self._series.append(Series(metric, values, definition.bounds))
+        self._bases.append(target)
+        first = 0.0 if definition.across is Across.SUM else nan
+        self._start.extend([first] * definition.width)
+        return target
+
+    def source(self, placed: Iterable[tuple[Entry, int]]) -> None:
+        """The next source's entries and where they go."""
+        self._runs.append(tuple(_runs(placed)))
+
+    def plan(self, outdated: Iterable[int] = ()) -> Plan:
+        """All that was placed."""
+        return Plan(
+            series=tuple(self._series),
+            definitions=tuple(self._definitions),
+            bases=tuple(self._bases),
+            start=self._start,
+            runs=tuple(self._runs),
+            outdated=tuple(outdated),
+        )
 
 
 def arrange(sources: Sequence[Source], metrics: Metrics) -> Plan:
     """The plan of an answer: counters and histograms of all sources, gauges of the live ones.
 
-    sources: newest first. Of one family only one kind and set of labels is shown, of one series only one set of
-    bounds: those of the first source that has it.
+    sources: newest first. Of one metric only one unit, kind and set of labels is shown, of one series only one set
+    of bounds: those of the first source that has it.
     """
-    election = _Election({}, {}, {}, {})
-    placed: list[list[tuple[Entry, _Shown]]] = []
+    whole = _Whole(metrics)
+    election = _Election(metrics)
     outdated = []
     for number, source in enumerate(sources):
-        mine: list[tuple[Entry, _Shown]] = []
-        shown = [
-            entry
-            for entry in source.entries
-            if source.live or entry.definition.kind is not Kind.GAUGE
-        ]
-        for entry in shown:
-            key = election.admit(entry, _place(entry, metrics))
-            if key is not None:
-                mine.append((entry, key))
-        placed.append(mine)
-        if len(mine) < len(shown):
+        placed: list[tuple[Entry, int]] = []
+        passed_over = 0
+        for entry in source.entries:
+            definition, values, _ = entry
+            if definition.kind is Kind.GAUGE and not source.live:
+                passed_over += 1
+                continue
+            family = election.family(definition)
+            key = (family, values)
+            target = whole.targets.get(key)
+            if family is None or not election.fits(key, definition):
+                continue
+            if target is None:
+                target = whole.place(key, definition, values)
+            if target is not None:
+                placed.append((entry, target))
+        whole.source(placed)
+        if len(placed) + passed_over < len(source.entries):
             outdated.append(number)
-    order = {metric.family: at for at, metric in enumerate(metrics.known.values())}
-    families = election.families
-    ranked = sorted(families, key=lambda family: (order.get(family, len(order)), family))
-    places = {key: place for family in ranked for key, place in families[family].items()}
-    return _laid_out(places, placed, tuple(outdated))
+    return whole.plan(outdated)
 
 
-@dataclass(frozen=True, slots=True)
 class _Election:
     """Whose word holds: of each metric the first unit, kind, labels and across, of each series the first bounds."""
 
-    names: dict[str, str]
-    shapes: dict[str, _Shape]
-    bounds: dict[_Shown, tuple[float, ...]]
-    families: dict[str, dict[_Shown, _Place]]
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._families: dict[Definition, str | None] = {}
+        self._names: dict[str, str] = {}
+        self._shapes: dict[str, _Shape] = {}
+        self._chosen: dict[object, Definition] = {}
 
-    def admit(self, entry: Entry, place: _Place | None) -> _Shown | None:
-        """The series' key; None if it does not fit what was admitted before."""
-        if place is None:
+    def family(self, definition: Definition) -> str | None:
+        """The Prometheus family of series that are shown; None for those of another mind than the first."""
+        try:
+            return self._families[definition]
+        except KeyError:
+            family = self._families[definition] = self._judge(definition)
+            return family
+
+    def fits(self, key: object, definition: Definition) -> bool:
+        """Whether the series has the bounds that it has in the first source."""
+        first = self._chosen.setdefault(key, definition)
+        return first is definition or first.bounds == definition.bounds
+
+    def _judge(self, definition: Definition) -> str | None:
+        metric = self._metrics.of(definition)
+        if metric is None:
             return None
-        definition = entry.definition
-        family = place.metric.family
+        family = metric.family
         shape = (definition.name, definition.kind, definition.labels, definition.across)
-        if self.names.setdefault(definition.name, family) != family:
-            return None
-        if self.shapes.setdefault(family, shape) != shape:
-            return None
-        key = (family, entry.values)
-        if self.bounds.setdefault(key, definition.bounds) != definition.bounds:
-            return None
-        self.families.setdefault(family, {}).setdefault(key, place)
-        return key
+        same = self._names.setdefault(definition.name, family) == family
+        return family if same and self._shapes.setdefault(family, shape) == shape else None
 
 
 def everything(sources: Sequence[Source], metrics: Metrics, *, room: int) -> Plan:
@@ -163,79 +205,42 @@ def everything(sources: Sequence[Source], metrics: Metrics, *, room: int) -> Pla
 
     room: cells; series beyond it are added to their metric's `__overflow__`.
     """
-    places: dict[_Exact, _Place] = {}
-    placed: list[list[tuple[Entry, _Exact]]] = []
-    taken = 0
+    whole = _Whole(metrics)
     for source in sources:
-        mine: list[tuple[Entry, _Exact]] = []
+        placed: list[tuple[Entry, int]] = []
         for entry in source.entries:
-            if entry.definition.kind is Kind.GAUGE:
+            definition, values, _ = entry
+            if definition.kind is Kind.GAUGE:
                 continue
-            place = _place(entry, metrics)
-            if place is None:
-                continue
-            key = (entry.definition, entry.values)
-            if key not in places and taken + entry.definition.width > room:
-                values = (OVERFLOW,) * len(place.values)
-                key = (entry.definition, values_bytes(values))
-                place = place._replace(values=values)
-            if key not in places:
-                places[key] = place
-                taken += entry.definition.width
-            mine.append((entry, key))
-        placed.append(mine)
-    return _laid_out(places, placed, ())
+            target = whole.targets.get((definition, values))
+            if target is None:
+                if whole.cells + definition.width > room:
+                    values = values_bytes((OVERFLOW,) * len(definition.labels))
+                key = (definition, values)
+                known = whole.targets.get(key)
+                target = whole.place(key, definition, values) if known is None else known
+            if target is not None:
+                placed.append((entry, target))
+        whole.source(placed)
+    return whole.plan()
 
 
-def _place(entry: Entry, metrics: Metrics) -> _Place | None:
-    metric = metrics.of(entry.definition)
-    values = metrics.values(entry.values)
-    if metric is None or values is None or len(values) != len(entry.definition.labels):
-        return None
-    return _Place(entry.definition, metric, values)
-
-
-def _laid_out(
-    places: Mapping[Key, _Place],
-    placed: Sequence[Sequence[tuple[Entry, Key]]],
-    outdated: tuple[int, ...],
-) -> Plan:
-    targets: dict[Key, int] = {}
-    start = array("d")
-    for key, place in places.items():
-        targets[key] = len(start)
-        definition = place.definition
-        start.extend([nan if definition.across is not Across.SUM else 0.0] * definition.width)
-    runs = tuple(
-        tuple(_runs((entry, targets[key]) for entry, key in sorted(mine, key=lambda m: m[0].base)))
-        for mine in placed
-    )
-    return Plan(
-        series=tuple(Series(p.metric, p.values, p.definition.bounds) for p in places.values()),
-        definitions=tuple(place.definition for place in places.values()),
-        bases=tuple(targets.values()),
-        start=start,
-        runs=runs,
-        outdated=outdated,
-    )
-
-
-def _runs(entries: Iterable[tuple[Entry, int]]) -> Iterator[Run]:
-    run: Run | None = None
-    for entry, target in entries:
-        combine = COMBINE[entry.definition.across]
-        width = entry.definition.width
+def _runs(placed: Iterable[tuple[Entry, int]]) -> Iterator[Run]:
+    source = target = length = 0
+    combine = COMBINE[Across.SUM]
+    for (definition, _, base), at in placed:
+        width = definition.width
+        mine = COMBINE[definition.across]
         if (
-            run is not None
-            and combine is run.combine
-            and entry.base == run.source + run.length
-            and target == run.target + run.length
-            and run.length + width <= _RUN
+            base == source + length
+            and at == target + length
+            and mine is combine
+            and length + width <= _RUN
         ):
-            run = run._replace(length=run.length + width)
+            length += width
             continue
-        if run is not None:
-            yield run
-        run = Run(entry.base, target, width, combine)
-    if run is not None:
-        yield run
+        if length:
+            yield Run(source, target, length, combine)
+        source, target, length, combine = base, at, width, mine
+    if length:
+        yield Run(source, target, length, combine)

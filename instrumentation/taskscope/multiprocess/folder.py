@@ -7,12 +7,13 @@ import os
 import secrets
 import time
 import weakref
+from array import array
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -23,7 +24,7 @@ from taskscope.multiprocess.folding import fold_dead
 from taskscope.multiprocess.layout import BadFileError
 from taskscope.multiprocess.merging import Plan, Source, latest, newest_first, readings, total
 from taskscope.multiprocess.reading import Fault, FolderReader, Moment
-from taskscope.store import Reading
+from taskscope.store import Exemplar, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,11 @@ class Collected:
     readings: list[Reading]
     workers: int
     skipped: tuple[tuple[str, str], ...]
+
+
+class _Base(NamedTuple):
+    cells: array[float]
+    exemplars: dict[int, Exemplar]
 
 
 class WorkerFolder:
@@ -73,7 +79,7 @@ class WorkerFolder:
         self._lock = Lock()
         self._metrics = Metrics({metric.name: metric for metric in known})
         self._reader = FolderReader(service)
-        self._plan: tuple[object, Plan] | None = None
+        self._plan: tuple[object, Plan, _Base] | None = None
         self._faults: dict[str, Fault] = {}
         self._open: int | None = None
         os.register_at_fork(after_in_child=_Forked(self))
@@ -86,11 +92,10 @@ class WorkerFolder:
         with self._lock, self._opened() as folder:
             moment, torn = self._tidied(folder, exemplars)
             sources = newest_first(moment.sources)
-            plan = self._arranged(sources)
-            cells = total(
-                plan.start, zip(plan.runs, (source.cells for source in sources), strict=True)
-            )
-            found = latest(plan, sources) if exemplars else {}
+            plan, base = self._arranged(sources)
+            counting = [source for source in sources if not source.is_fold]
+            cells = total(base.cells, zip(plan.runs, (s.cells for s in counting), strict=False))
+            found = latest(plan.runs, counting, base.exemplars) if exemplars else {}
             faults = torn | moment.faults
             for number in plan.outdated:
                 if not sources[number].is_fold:
@@ -124,27 +129,41 @@ class WorkerFolder:
 
     def _tidied(self, folder: int, exemplars: bool) -> tuple[Moment, dict[str, Fault]]:
         """The folder as it is, dead workers folded; and what was left out of them."""
-        moment = self._reader.moment(folder, exemplars=exemplars)
-        if not moment.dead and not moment.leftover and not moment.drafts:
-            return moment, {}
-        with files.try_exclusive(folder) as alone:
-            if not alone:
-                return moment, {}
-            moment = self._reader.moment(folder)
-            try:
-                fold_dead(folder, self._service, moment, self._metrics, now=self._now)
-            except OSError as error:
-                if self._failed is not None:
-                    self._failed("multiprocess", error)
-        return self._reader.moment(folder, exemplars=exemplars), moment.faults
+        torn: dict[str, Fault] = {}
+        if self._reader.needs_care(folder):
+            with files.try_exclusive(folder) as alone:
+                if alone:
+                    torn = self._fold_all(folder)
+        return self._reader.moment(folder, exemplars=exemplars), torn
 
-    def _arranged(self, sources: list[Source]) -> Plan:
+    def _fold_all(self, folder: int) -> dict[str, Fault]:
+        """What was left out of the dead, who are in the fold afterwards; a batch at a time."""
+        torn: dict[str, Fault] = {}
+        try:
+            while True:
+                dead = self._reader.dead(folder)
+                torn |= dead.faults
+                if not fold_dead(folder, self._service, dead, self._metrics, now=self._now):
+                    break
+        except OSError as error:
+            if self._failed is not None:
+                self._failed("multiprocess", error)
+        return torn
+
+    def _arranged(self, sources: list[Source]) -> tuple[Plan, _Base]:
+        """The plan, and what of the whole never changes: the fold, which is the last source if there is one."""
         state = tuple((source.id, source.live, len(source.entries)) for source in sources)
         if self._plan is None or self._plan[0] != state:
             plan = arrange(sources, self._metrics)
             self._metrics.forget_all_but(plan)
-            self._plan = (state, plan)
-        return self._plan[1]
+            base = _Base(plan.start, {})
+            if sources and sources[-1].is_fold:
+                base = _Base(
+                    total(plan.start, [(plan.runs[-1], sources[-1].cells)]),
+                    latest(plan.runs[-1:], sources[-1:], {}),
+                )
+            self._plan = (state, plan, base)
+        return self._plan[1], self._plan[2]
 
     def _news(self, folder: int, faults: dict[str, Fault]) -> tuple[tuple[str, str], ...]:
         """Faults that no process of the service has reported, which are reported from now on."""

@@ -70,7 +70,7 @@ def _content(service: str, moment: Moment, metrics: Metrics, *, created: int) ->
     still = {bytes.fromhex(name.split(".")[1]) for name in moment.leftover}
     folded = sorted(still | {source.id for source in moment.dead})
     keys = _keys(plan)
-    records = _exemplars(latest(plan, sources))
+    records = _exemplars(latest(plan.runs, sources, {}))
     room = len(keys) + -len(keys) % 8
     body = keys.ljust(room, b"\0") + cells.tobytes() + b"".join(records) + b"".join(folded)
     header = Header(

@@ -172,9 +172,12 @@ def parse_header(page: bytes, size: int) -> Header:
     return header
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Definition:
-    """A metric as its process declared it. labels: their OpenTelemetry names. bounds: a histogram's."""
+    """A metric as its process declared it. labels: their OpenTelemetry names. bounds: a histogram's.
+
+    Equal only to itself, which is quick: `parse_keys` gives the same one for the same bytes.
+    """
 
     name: str
     kind: Kind
@@ -212,10 +215,11 @@ def key_record(number: int, payload: Definition | bytes, base: int = _IS_DEFINIT
     return _RECORD.pack(len(body), _key_crc(body, number, base), number, base) + body
 
 
-def parse_keys(blob: bytes, cells: int) -> tuple[list[Entry], bool]:
+def parse_keys(blob: bytes, cells: int, known: dict[bytes, Definition]) -> tuple[list[Entry], bool]:
     """The series of a key region whose file has `cells` cells, and whether the region is sound to its end.
 
     A record that is torn, or not ours, ends the reading; what stands before it counts.
+    known: definitions by their bytes, to which new ones are added.
     """
     definitions: dict[int, Definition] = {}
     found: list[Entry] = []
@@ -228,14 +232,15 @@ def parse_keys(blob: bytes, cells: int) -> tuple[list[Entry], bool]:
         at += _RECORD.size + length
         if base == _IS_DEFINITION:
             try:
-                definitions[number] = msgspec.json.decode(body, type=Definition)
+                definition = known.get(body) or msgspec.json.decode(body, type=Definition)
             except msgspec.MsgspecError:
                 break
+            definitions[number] = known[body] = definition
             continue
-        definition = definitions.get(number)
-        if definition is None or base + definition.width > cells:
+        owner = definitions.get(number)
+        if owner is None or base + owner.width > cells:
             break
-        found.append(Entry(definition, body, base))
+        found.append(Entry(owner, body, base))
     else:
         return found, at == end
     return found, False

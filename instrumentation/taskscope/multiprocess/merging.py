@@ -101,10 +101,12 @@ def total(
     return cells
 
 
-def latest(plan: Plan, sources: Sequence[Source]) -> dict[int, Exemplar]:
-    """The latest exemplar of each cell of the whole."""
-    found: dict[int, Exemplar] = {}
-    for runs, source in zip(plan.runs, sources, strict=True):
+def latest(
+    runs_of: Sequence[tuple[Run, ...]], sources: Sequence[Source], known: Mapping[int, Exemplar]
+) -> dict[int, Exemplar]:
+    """The latest exemplar of each cell of the whole, those `known` included."""
+    found = dict(known)
+    for runs, source in zip(runs_of, sources, strict=False):
         if not source.exemplars or not runs:
             continue
         begins = [run.source for run in runs]

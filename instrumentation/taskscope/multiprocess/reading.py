@@ -21,6 +21,7 @@ from taskscope.multiprocess.layout import (
     HEADER_BYTES,
     WORKER,
     BadFileError,
+    Definition,
     Entry,
     Header,
     ids,
@@ -29,9 +30,13 @@ from taskscope.multiprocess.layout import (
 )
 from taskscope.multiprocess.merging import Source
 
-__all__ = ["Fault", "Fold", "FolderReader", "Moment"]
+__all__ = ["BATCH", "Fault", "Fold", "FolderReader", "Moment"]
+
+BATCH: Final = 8
+"""How many dead workers are folded at a time."""
 
 _ATTEMPTS: Final = 5
+_MAX_DEFINITIONS: Final = 4_096
 
 
 class Fault(NamedTuple):
@@ -82,30 +87,57 @@ class FolderReader:
 
     service: str
     _parsed: dict[bytes, _Keys] = field(default_factory=dict)
+    _definitions: dict[bytes, Definition] = field(default_factory=dict)
     _fold: Fold | None = None
 
     def moment(self, folder: int, *, exemplars: bool = True) -> Moment:
         """The folder as it is. Raises MultiprocessError if it never stands still."""
         for _ in range(_ATTEMPTS):
-            faults: dict[str, Fault] = {}
             before = self._fold_mark(folder)
-            fold = self._read_fold(folder, faults)
-            moment = self._workers(folder, fold, faults, exemplars)
+            moment = self._read(folder, exemplars, only_dead=False)
             if self._fold_mark(folder) == before:
                 kept = {source.id for source in moment.workers}
                 self._parsed = {id_: keys for id_, keys in self._parsed.items() if id_ in kept}
-                self._fold = fold
+                self._fold = moment.fold
+                if len(self._definitions) > _MAX_DEFINITIONS:
+                    self._definitions.clear()
                 return moment
         raise MultiprocessError(
             f"the workers' folder of {self.service} was folded anew {_ATTEMPTS} times while it was read; "
             "look for processes that start and end all the time"
         )
 
-    def _workers(
-        self, folder: int, fold: Fold | None, faults: dict[str, Fault], exemplars: bool
-    ) -> Moment:
-        workers, leftover, drafts = [], [], []
+    def dead(self, folder: int) -> Moment:
+        """The fold and at most BATCH of the dead, so that many of them need no more memory than a few.
+
+        For whoever holds the folder's lock, so that nobody folds meanwhile.
+        """
+        moment = self._read(folder, True, only_dead=True)
+        self._fold = moment.fold
+        for source in moment.workers:
+            del self._parsed[source.id]
+        return moment
+
+    def needs_care(self, folder: int) -> bool:
+        """Whether there is a file of a worker that is dead, or a draft."""
+        for name in files.listed(folder):
+            found = files.NAME.match(name)
+            if found is None or found["service"] != self.service or found["id"] is None:
+                continue
+            try:
+                with files.opened(folder, name) as (file, _):
+                    if found["what"] == "draft" or not files.is_held(file):
+                        return True
+            except (OSError, BadFileError):
+                continue
+        return False
+
+    def _read(self, folder: int, exemplars: bool, *, only_dead: bool) -> Moment:
+        faults: dict[str, Fault] = {}
+        fold = self._read_fold(folder, faults)
         folded = frozenset() if fold is None else fold.folded
+        workers: list[Source] = []
+        leftover, drafts = [], []
         for name in files.listed(folder):
             found = files.NAME.match(name)
             if found is None:
@@ -113,16 +145,13 @@ class FolderReader:
                 continue
             if found["service"] != self.service or found["id"] is None:
                 continue
+            id_ = bytes.fromhex(found["id"])
             if found["what"] == "draft":
                 drafts.append(name)
-            elif bytes.fromhex(found["id"]) in folded:
+            elif id_ in folded:
                 leftover.append(name)
-            else:
-                source = self._read_worker(
-                    folder, name, bytes.fromhex(found["id"]), faults, exemplars
-                )
-                if source is not None:
-                    workers.append(source)
+            elif not only_dead or len(workers) < BATCH:
+                workers += self._read_worker(folder, name, id_, faults, exemplars, only_dead)
         return Moment(
             fold=fold,
             workers=tuple(workers),
@@ -132,28 +161,36 @@ class FolderReader:
         )
 
     def _read_worker(
-        self, folder: int, name: str, id_: bytes, faults: dict[str, Fault], exemplars: bool
-    ) -> Source | None:
+        self,
+        folder: int,
+        name: str,
+        id_: bytes,
+        faults: dict[str, Fault],
+        exemplars: bool,
+        only_dead: bool,
+    ) -> tuple[Source, ...]:
         try:
             with files.opened(folder, name) as (file, status):
                 # Asked first: a process that ends meanwhile is read as live, and folded whole the next time.
                 live = files.is_held(file)
+                if live and only_dead:
+                    return ()
                 header = _header(file, status, WORKER, self.service, id_)
                 keys = self._keys(file, header)
                 cells = array("d", files.read(file, 8 * keys.cells, header.cells_at))
                 length = EXEMPLAR_BYTES * header.exemplars_used if exemplars else 0
                 seen = files.read(file, length, header.exemplars_at)
         except FileNotFoundError:
-            return None
+            return ()
         except BadFileError as error:
             self._note(folder, name, error.reason, faults)
-            return None
+            return ()
         except OSError:
             self._note(folder, name, "error", faults)
-            return None
+            return ()
         if not keys.sound and not live:
             self._note(folder, name, "garbage", faults)
-        return Source(
+        source = Source(
             name=name,
             id=id_,
             live=live,
@@ -162,12 +199,13 @@ class FolderReader:
             cells=cells,
             exemplars=seen,
         )
+        return (source,)
 
     def _keys(self, file: int, header: Header) -> _Keys:
         known = self._parsed.get(header.id)
         if known is None or known.length != header.keys_used or not known.sound:
             blob = files.read(file, header.keys_used, HEADER_BYTES)
-            known = _keys(blob, header.cells)
+            known = _keys(blob, header.cells, self._definitions)
             self._parsed[header.id] = known
         return known
 
@@ -190,7 +228,7 @@ class FolderReader:
         if crc32(body) != header.body_crc:
             self._note(folder, name, "garbage", faults)
             return None
-        return _fold(name, header, body)
+        return _fold(name, header, body, self._definitions)
 
     def _fold_mark(self, folder: int) -> object:
         """What tells one fold from the next, whether or not it can be read."""
@@ -229,17 +267,17 @@ def _header(
     return header
 
 
-def _keys(blob: bytes, cells: int) -> _Keys:
-    entries, sound = parse_keys(blob, cells)
+def _keys(blob: bytes, cells: int, definitions: dict[bytes, Definition]) -> _Keys:
+    entries, sound = parse_keys(blob, cells, definitions)
     used = max((entry.base + entry.definition.width for entry in entries), default=0)
     return _Keys(len(blob), tuple(entries), sound, used)
 
 
-def _fold(name: str, header: Header, body: bytes) -> Fold:
+def _fold(name: str, header: Header, body: bytes, definitions: dict[bytes, Definition]) -> Fold:
     def region(start: int, end: int) -> bytes:
         return body[start - HEADER_BYTES : end - HEADER_BYTES]
 
-    keys = _keys(region(HEADER_BYTES, HEADER_BYTES + header.keys_used), header.cells)
+    keys = _keys(region(HEADER_BYTES, HEADER_BYTES + header.keys_used), header.cells, definitions)
     source = Source(
         name=name,
         id=header.id,
