@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskscope.catalogue import Kind, Label, Metric
+from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.errors import MetricError
 from taskscope.testing.metrics import Metrics, Move, all_moved, isolated, moved, value
 
@@ -94,3 +95,11 @@ def test_isolated_instruments_do_not_see_each_other() -> None:
     first, second = isolated(PAID), isolated(PAID)
     first.counter(PAID).inc(method="card")
     assert (value(first.registry, PAID), value(second.registry, PAID)) == (1, 0)
+
+
+def test_strict_ones_raise_what_would_be_counted() -> None:
+    with pytest.raises(MetricError, match="give exactly method"):
+        isolated(PAID, strict=True).counter(PAID).inc(methode="card")
+    lax = isolated(PAID)
+    lax.counter(PAID).inc(methode="card")
+    assert value(lax.registry, LIBRARY_ERRORS, component="metrics") == 1

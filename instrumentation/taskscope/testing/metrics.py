@@ -15,9 +15,12 @@ from taskscope.instruments import Instruments
 __all__ = ["Metrics", "Move", "all_moved", "isolated", "moved", "value"]
 
 
-def isolated(*metrics: Metric, service: str = "test") -> Instruments:
-    """Instruments of a catalogue with these metrics, in a registry that nothing else sees."""
-    return Instruments(Catalogue(service=service, metrics=metrics))
+def isolated(*metrics: Metric, service: str = "test", strict: bool = False) -> Instruments:
+    """Instruments of a catalogue with these metrics, in a registry that nothing else sees.
+
+    strict: wrong labels raise MetricError instead of being counted as an error of the library.
+    """
+    return Instruments(Catalogue(service=service, metrics=metrics), strict=strict)
 
 
 def value(registry: CollectorRegistry, metric: Metric, *, part: str = "", **labels: str) -> float:
