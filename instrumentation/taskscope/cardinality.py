@@ -51,7 +51,16 @@ class LabelSets:
     bound, then all labels folded whose values are not listed, then all labels folded.
     """
 
-    __slots__ = ("_capacity", "_limits", "_metric", "_seen", "_taken", "overflow")
+    __slots__ = (
+        "_capacity",
+        "_caps",
+        "_limits",
+        "_metric",
+        "_seen",
+        "_spills",
+        "_taken",
+        "overflow",
+    )
 
     def __init__(self, metric: Metric, capacity: Capacity) -> None:
         self._metric = metric
@@ -59,8 +68,9 @@ class LabelSets:
         self._seen: list[set[str]] = [set(label.values) for label in metric.labels]
         self._taken = 0
         listed = [len(label.values) + 1 for label in metric.labels if label.values]
-        capped = len(listed) < len(metric.labels)
-        spilled = min(prod(listed), _MOST_SPILLED) if capped else 1
+        self._caps = tuple([-1 if label.values else label.cap for label in metric.labels])
+        self._spills = 0 < len(listed) < len(metric.labels)
+        spilled = min(prod(listed), _MOST_SPILLED) if self._spills else 1
         self._limits = (MAX_LABEL_SETS - spilled, MAX_LABEL_SETS - 1, MAX_LABEL_SETS)
         self.overflow = (OVERFLOW,) * len(metric.labels)
         capacity.free -= 1
@@ -74,18 +84,20 @@ class LabelSets:
 
     def folded(self, values: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
         """What the values may be kept as, the best first, and how far that is folded: 0, 1 or 2."""
-        labels = self._metric.labels
-        within = [
-            value if value in seen or (not label.values and len(seen) < label.cap) else OVERFLOW
-            for label, seen, value in zip(labels, self._seen, values, strict=True)
-        ]
-        yield 0, tuple(within)
-        yield (
-            1,
-            tuple(
-                [v if label.values else OVERFLOW for label, v in zip(labels, within, strict=True)]
-            ),
+        within = tuple(
+            [
+                value if value in seen or len(seen) < cap else OVERFLOW
+                for cap, seen, value in zip(self._caps, self._seen, values, strict=True)
+            ]
         )
+        yield 0, within
+        if self._spills:
+            yield (
+                1,
+                tuple(
+                    [v if cap < 0 else OVERFLOW for cap, v in zip(self._caps, within, strict=True)]
+                ),
+            )
         yield 2, self.overflow
 
     def has_room(self, step: int) -> bool:

@@ -165,14 +165,17 @@ class Instruments:
 
     def folded(self, metric: Metric, given: tuple[object, ...], kept: tuple[str, ...]) -> None:
         """Values that are kept as `__overflow__` are counted, and told once a minute. Never raises."""
-        if metric is OVERFLOWED or self._overflowed is None:
+        overflowed = self._overflowed
+        if metric is OVERFLOWED or overflowed is None:
             return
-        with suppress(Exception):
+        try:
             for label, before, after in zip(metric.label_names, given, kept, strict=True):
                 if after == OVERFLOW and (type(before) is not str or before != OVERFLOW):
-                    self._overflowed.at((metric.name, label)).inc()
+                    overflowed.at((metric.name, label)).inc()
                     if self._is_news(metric.name, label):
                         _log.warning(_FOLDED, metric.name, label, OVERFLOW)
+        except Exception:  # noqa: BLE001, S110 - a handler of the user's logging may raise; the fold is counted
+            pass
 
     def follow(self, child: GaugeChild, read: Callable[[], float]) -> None:
         """At each refresh the child is set to what `read` gives, or to NaN where it raises."""

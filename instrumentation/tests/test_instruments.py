@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from math import inf, isnan, nan
@@ -14,11 +15,14 @@ from taskscope.catalogue.builtin import (
     LIBRARY_ERRORS,
     LOG_SHIPPED,
     OVERFLOWED,
+    PROCESS_CPU,
+    PROCESS_MEMORY,
     REQUEST_DURATION,
 )
 from taskscope.catalogue.metric import OVERFLOW
 from taskscope.errors import MetricError
 from taskscope.instruments import MAX_LABEL_SETS, Instruments
+from taskscope.store import Exemplar
 from taskscope.testing.metrics import isolated, value
 
 PAID = Metric(
@@ -275,3 +279,121 @@ def test_a_number_that_is_not_finite_spoils_no_sum(shop: Instruments, number: fl
     sums = value(shop.registry, PAID), value(shop.registry, WAIT, part="sum")
     assert sums == (2, 0.5)
     assert value(shop.registry, LIBRARY_ERRORS, component="metrics") == 2
+
+
+def test_every_component_of_the_library_starts_without_an_error(shop: Instruments) -> None:
+    kinds = {
+        (s.labels["component"], s.labels["error_type"], s.value)
+        for family in shop.registry.collect()
+        for s in family.samples
+        if s.name == LIBRARY_ERRORS.series
+    }
+    assert kinds == {(component, "none", 0.0) for component in LIBRARY_ERRORS.labels[0].values}
+
+
+@pytest.mark.parametrize("labels", [{}, {"user_id": "7"}, {"method": "card", "user_id": "7"}])
+def test_wrong_labels_in_production_fail_no_request_are_counted_and_said_once(
+    labels: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    instruments = Instruments(Catalogue(service="shop", metrics=ALL))
+    for _ in range(3):
+        instruments.counter(PAID).inc(**labels)  # type: ignore[arg-type] # amount is not among them
+    assert value(instruments.registry, PAID) == 0
+    assert value(instruments.registry, LIBRARY_ERRORS, error_type="MetricError") == 3
+    assert [r.getMessage() for r in caplog.records] == [
+        f"shop.orders.paid: labels {', '.join(sorted(labels)) or 'none'} were given; give exactly method"
+    ]
+
+
+def test_a_fold_is_said_again_after_a_minute_by_metric_and_label(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    moment = [0.0]
+    instruments = Instruments(Catalogue(service="shop", metrics=ALL), now=lambda: moment[0])
+    said = []
+    for moment[0] in (0.0, 59.0, 60.0, 61.0, 120.0):
+        instruments.counter(PAID).inc(method="barter")
+        instruments.gauge(BY_SHOP).set(1, shop_name="north", state="lost")
+        said.append(len(caplog.records))
+    assert said == [2, 2, 4, 4, 6]
+    assert "shop.orders.open: label state" in caplog.records[1].getMessage()
+
+
+def test_an_observation_and_a_count_bear_the_exemplar_they_are_given(shop: Instruments) -> None:
+    trace = Exemplar("a" * 32, "b" * 16, 0.5, 9.0)
+    shop.counter(PAID).inc(method="card", exemplar=trace)
+    shop.histogram(WAIT).observe(0.5, trace)
+    marked = {
+        s.name: s.exemplar.labels
+        for family in shop.registry.collect()
+        for s in family.samples
+        if s.exemplar is not None
+    }
+    labels = {"trace_id": "a" * 32, "span_id": "b" * 16}
+    assert marked == {PAID.series: labels, "shop_wait_seconds_bucket": labels}
+
+
+def test_what_is_no_exemplar_is_counted_and_the_observation_stands(shop: Instruments) -> None:
+    shop.histogram(WAIT).observe(0.5, {"trace_id": "a"})  # type: ignore[arg-type] # prometheus_client's way
+    assert value(shop.registry, WAIT) == 1
+    assert value(shop.registry, LIBRARY_ERRORS, component="metrics") == 1
+
+
+def test_the_process_is_read_at_each_look(shop: Instruments) -> None:
+    cpu, memory = value(shop.registry, PROCESS_CPU), value(shop.registry, PROCESS_MEMORY)
+    assert cpu > 0
+    assert memory > 1_000_000
+    assert value(shop.registry, PROCESS_CPU) >= cpu
+
+
+def test_followed_values_are_in_the_store_after_a_refresh(shop: Instruments) -> None:
+    numbers = iter((1.0, 2.0))
+    shop.gauge(BY_SHOP).follow(lambda: next(numbers), shop_name="north", state="new")
+    seen = []
+    for _ in range(2):
+        shop.refresh()
+        seen += [r.cells[0] for r in shop.store.readings() if r.series.metric is BY_SHOP]
+    assert seen == [1.0, 2.0]
+
+
+def test_a_value_that_is_followed_anew_has_one_source(shop: Instruments) -> None:
+    for number in (1.0, 2.0):
+        shop.gauge(BY_SHOP).follow(lambda n=number: n, shop_name="north", state="new")
+    assert value(shop.registry, BY_SHOP, shop_name="north") == 2.0
+
+
+def test_values_that_keep_their_own_series_are_known_from_those_that_are_folded(
+    shop: Instruments,
+) -> None:
+    counter = shop.counter(PAID)
+    counter.at(("barter",))
+    assert (counter.keeps(("card",)), counter.keeps(("barter",))) == (True, False)
+
+
+def test_a_child_may_be_written_with_others_under_one_lock(shop: Instruments) -> None:
+    children = [shop.counter(PAID).at((method,)) for method in ("card", "cash")]
+    with shop.store.lock:
+        for child in children:
+            shop.store.cells[child.base] += 1.0
+    assert value(shop.registry, PAID) == 2
+
+
+def test_the_wrong_number_of_values_is_an_error_that_names_the_labels(shop: Instruments) -> None:
+    with pytest.raises(MetricError, match="2 label values were given; give one for each of method"):
+        shop.counter(PAID).at(("card", "cash"))
+
+
+def test_a_handler_of_logs_that_raises_fails_no_count(shop: Instruments) -> None:
+    class Broken(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError(f"planted for {record.name}")
+
+    handler = Broken()
+    logging.getLogger("taskscope").addHandler(handler)
+    try:
+        shop.counter(PAID).inc(method="barter")
+        shop.failed("probes", OSError("gone"))
+    finally:
+        logging.getLogger("taskscope").removeHandler(handler)
+    assert value(shop.registry, PAID, method=OVERFLOW) == 1
+    assert value(shop.registry, LIBRARY_ERRORS, component="probes") == 1
