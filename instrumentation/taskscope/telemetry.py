@@ -9,17 +9,22 @@ from prometheus_client.registry import CollectorRegistry
 from taskscope.adminport import AdminPort
 from taskscope.catalogue import Catalogue, Metric
 from taskscope.current import offer, withdraw
+from taskscope.errors import InstrumentError
 from taskscope.instruments import Counter, Gauge, Histogram, Instruments
 from taskscope.probes.database import DatabaseProbe, Engine
+from taskscope.probes.propagation import LOOPBACK
 from taskscope.probes.runtime import Pulse
 from taskscope.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from taskscope.logs import LogPipeline
     from taskscope.probes.cache import Cache, CacheProbe
-    from taskscope.probes.httpclient import HttpClientProbe
+    from taskscope.probes.httpclient import HttpClient, HttpClientProbe
     from taskscope.probes.jobs import JobsProbe
     from taskscope.tracing import Tracing
 
@@ -38,11 +43,16 @@ class Telemetry:
         logs: LogPipeline | None,
         admin: AdminPort | None = None,
         render: Callable[[bool], bytes],
+        app: Starlette,
+        answers: dict[str, ASGIApp],
     ) -> None:
+        self._app = app
+        self._answers = answers
         self.settings = settings
         self.instruments = instruments
         self._database = DatabaseProbe(instruments)
-        self._pulse = Pulse(instruments)
+        # A single process is asked at its scrape; other workers' scrapes see what was last written.
+        self._pulse = Pulse(instruments, refresh=settings.multiprocess_dir is not None)
         self._cache: CacheProbe | None = None
         self._client: HttpClientProbe | None = None
         self._jobs: JobsProbe | None = None
@@ -95,6 +105,17 @@ class Telemetry:
             self._cache = CacheProbe(self.instruments)
         self._cache.watch(client, name=name, ttl_class=ttl_class)
 
+    def watch_client(self, client: HttpClient, *, propagate_to: tuple[str, ...] = LOOPBACK) -> None:
+        """An httpx client's requests are among the series, and carry the trace to the listed hosts or networks.
+
+        See `HttpClientProbe.watch`. Raises MetricError if the catalogue does not declare the group HTTP_CLIENT.
+        """
+        if self._client is None:
+            from taskscope.probes.httpclient import HttpClientProbe
+
+            self._client = HttpClientProbe(self.instruments)
+        self._client.watch(client, propagate_to=propagate_to)
+
     @property
     def jobs(self) -> JobsProbe:
         """What measures queues: `jobs.watch_publisher(exchange)`, `@jobs.handled("queue")`.
@@ -109,6 +130,37 @@ class Telemetry:
                 tracer = self._tracing.provider.get_tracer("taskscope.jobs")
             self._jobs = JobsProbe(self.instruments, logs=self._logs, tracer=tracer)
         return self._jobs
+
+    def beacon(
+        self,
+        path: str = "/vitals",
+        *,
+        pages: Iterable[str] | None = None,
+        origins: Iterable[str] | None = None,
+    ) -> None:
+        """Browsers may report their web vitals to `path`, with the script that is at `path` + `.js`.
+
+        pages: the templates of the pages, by default of the app's own routes. origins: whose pages may report; see
+        `WebVitalsBeacon`. Call it before the app starts. Raises MetricError if the catalogue does not declare the
+        group WEB_VITALS, InstrumentError if the app has started.
+        """
+        from taskscope.probes.pages import Pages, templates_of
+        from taskscope.probes.webvitals import WebVitalsBeacon
+
+        if self._app.middleware_stack is not None:
+            raise InstrumentError(
+                "beacon: this app has started already; call it where the app is made"
+            )
+        chosen = None if pages is None else tuple(pages)
+        found: list[Pages] = []
+
+        def route_of(page: str) -> str | None:
+            if not found:  # by the first report all routes are there
+                found.append(Pages(templates_of(self._app) if chosen is None else chosen))
+            return found[0](page)
+
+        beacon = WebVitalsBeacon(self.instruments, route_of, origins=origins)
+        self._answers[path] = self._answers[f"{path}.js"] = beacon
 
     def metrics(self, *, openmetrics: bool = False) -> bytes:
         """What `/metrics` answers, in Prometheus's text format or in OpenMetrics."""
