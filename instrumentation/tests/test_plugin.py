@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+DOCUMENTED = Path(__file__).parents[2] / "docs/testing.md"
 APP = """
 import pytest
 from fastapi import FastAPI
@@ -134,6 +136,12 @@ def _pytest(folder: Path, text: str, *options: str) -> subprocess.CompletedProce
 def test_ten_lines_hold_metrics_spans_lines_and_conformance(tmp_path: Path) -> None:
     done = _pytest(tmp_path, GOOD, "-W", "error")
     assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_example_of_the_documentation_passes_as_it_stands(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(), flags=re.DOTALL)
+    done = _pytest(tmp_path, code, "-W", "error")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_what_is_wrong_fails_and_is_named(tmp_path: Path) -> None:
