@@ -336,6 +336,18 @@ def test_without_tracing_there_are_no_spans_and_the_request_id_remains() -> None
     assert len(response.headers["x-request-id"]) == 32
 
 
+def test_a_sampled_request_leaves_an_exemplar(traced: Traced) -> None:
+    seen = traced.ask("GET", "/api/users/7").json()
+    exemplars = [
+        sample.exemplar.labels
+        for family in traced.telemetry.registry.collect()
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert {"trace_id": seen["trace"], "span_id": seen["span"]} in exemplars
+    assert len({frozenset(each.items()) for each in exemplars}) == 1
+
+
 def test_no_global_provider_is_set_and_no_class_stays_patched(traced: Traced) -> None:
     assert not isinstance(trace.get_tracer_provider(), TracerProvider)
     assert type(get_meter_provider()).__name__ == "_ProxyMeterProvider"

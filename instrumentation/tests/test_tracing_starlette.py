@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 from taskscope import Settings, Telemetry, instrument
 from taskscope.context import current_request
 from taskscope.errors import InstrumentError
-from taskscope.tracing.native import has_telemetry
+from taskscope.tracing.native import has_telemetry, switched_off
 
 Way = Literal[True, "native"]
 WAYS: tuple[Way, ...] = (True, "native")
@@ -205,3 +205,12 @@ def test_an_app_that_is_served_below_a_prefix_is_named_by_its_own_routes(way: Wa
     (span,) = memory.get_finished_spans()
     assert span.name == "GET /users/{user}"
     assert (span.attributes or {})["http.route"] == "/users/{user}"
+
+
+def test_fastapi_keeps_its_telemetry_where_it_is_switched_off() -> None:
+    """It is not documented: this pins it."""
+    app = FastAPI(telemetry={"tracer_provider": TracerProvider(shutdown_on_exit=False)})
+    assert app._native_telemetry.enabled()
+    assert switched_off(app)
+    assert not app._native_telemetry.enabled()
+    assert not switched_off(_starlette())

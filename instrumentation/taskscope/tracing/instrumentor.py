@@ -10,6 +10,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import TracerProvider
 
 from taskscope.errors import InstrumentError
+from taskscope.tracing.native import switched_off
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -31,6 +32,7 @@ def by_fastapi(app: FastAPI, stacks: Stacks, provider: TracerProvider) -> Callab
             "leave that to instrument(), or call it with tracing=False"
         )
     _choose_names()
+    switched_off(app)
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
     from starlette.background import BackgroundTask
 

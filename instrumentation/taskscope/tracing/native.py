@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from taskscope.tracing.stacks import Stacks
 
-__all__ = ["by_native", "shown"]
+__all__ = ["by_native", "has_telemetry", "shown", "switched_off"]
 
 
 def by_native(app: Starlette, stacks: Stacks, provider: TracerProvider) -> Callable[[], ASGIApp]:
@@ -27,14 +27,11 @@ def by_native(app: Starlette, stacks: Stacks, provider: TracerProvider) -> Calla
     Raises InstrumentError if FastAPI has none, or not as it is known here.
     """
     shell_type = _shell_type(app)
-    own = getattr(app, "_telemetry", None)
-    if not isinstance(own, dict):
+    if not switched_off(app):
         raise InstrumentError(
             "instrument: this FastAPI keeps its telemetry where it cannot be taken over; "
             "call it with tracing=True, or with a FastAPI that taskscope was tested with"
         )
-    # Otherwise it would make a second server span, outside of every decision.
-    own.update(tracing=False, metrics=False, logs=False, auto_configure=False)
 
     def build() -> ASGIApp:
         shell = shell_type(
@@ -88,6 +85,20 @@ def _shell_type(app: Starlette) -> Any:
             "or call it with tracing=True"
         )
     return fastapi
+
+
+def switched_off(app: object) -> bool:
+    """Whether the telemetry of FastAPI's own that `app` has is off now: it could be found.
+
+    Otherwise it would make a second server span, outside of every decision. Where OpenTelemetry's instrumentor is
+    seen it does nothing anyway, but it asks for the global providers with each request, which takes microseconds.
+    """
+    # Not documented; where it is not as expected, what FastAPI does by itself when it sees the instrumentor holds.
+    own = getattr(app, "_telemetry", None)
+    if not isinstance(own, dict) or "tracing" not in own:
+        return False
+    own.update(tracing=False, metrics=False, logs=False)
+    return True
 
 
 def has_telemetry(fastapi: type) -> bool:
