@@ -5,21 +5,22 @@ Read by the middleware. A raw path is never returned: what no route answers is `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Final, Protocol, cast
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
+from taskscope.routing_table import Routed, RoutingTable, template_text
 
-__all__ = ["Routed", "path_within", "route_template"]
+__all__ = ["RouteFinder", "Routed", "path_within", "route_template"]
 
-_MAX_DEPTH: Final = 8
+# FastAPI >= 0.137 keeps the prefixes of included routers apart from the route, under a key of its own. It is not
+# documented: where it is not as expected, the table of all routes below gives the answer.
+_FASTAPI: Final = "fastapi"
+_CONTEXT: Final = "effective_route_context"
+_INCLUDED: Final = "included_router"
 
-
-class Routed(Protocol):
-    """An application that has routes: FastAPI, Starlette."""
-
-    @property
-    def routes(self) -> list[Any]: ...
+MOST_KNOWN: Final = 10_000
+"""As many routes have their templates at hand."""
 
 
 def path_within(scope: Mapping[str, Any]) -> str:
@@ -32,76 +33,64 @@ def path_within(scope: Mapping[str, Any]) -> str:
     return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
 
 
+class RouteFinder:
+    """Finds the templates of one application's routes; what was looked for once is found at once."""
+
+    __slots__ = ("_app", "_known", "_table")
+
+    def __init__(self, app: Routed) -> None:
+        self._app = app
+        self._table: RoutingTable | None = None
+        # By the id of what a router selected, which is kept beside it, so that no other object has that id.
+        self._known: dict[int, tuple[object, str]] = {}
+
+    def find(self, scope: MutableMapping[str, Any]) -> str:
+        """The full template of the route that was selected, prefixes and mounts included; else `unmatched`.
+
+        A method that the route does not take keeps the route; a redirect of a trailing slash is `unmatched`.
+        What no route under a mount answers has the mount's template, with `{path}` for the rest.
+        """
+        route = scope.get("route")
+        if route is None:
+            if "endpoint" not in scope:  # no router has selected anything
+                return UNMATCHED_ROUTE
+        elif "app_root_path" not in scope:
+            # Where no mount was passed, what the router left here is the whole template.
+            selected = route
+            inner = scope.get(_FASTAPI)
+            if inner:
+                selected = _context(scope) or (None if _INCLUDED in inner else route)
+            known = self._known.get(id(selected))
+            if known is not None:
+                return known[1]
+            template = _template_of(selected)
+            if template is not None:
+                if len(self._known) < MOST_KNOWN:
+                    self._known[id(selected)] = (selected, template)
+                return template
+        if self._table is None:
+            self._table = RoutingTable(self._app)
+        return self._table.find(scope, _context(scope)) or UNMATCHED_ROUTE
+
+
 def route_template(app: Routed, scope: MutableMapping[str, Any]) -> str:
-    """The full template of the route that was selected, prefixes and mounts included; else `unmatched`.
-
-    A method that the route does not take keeps the route; a redirect of a trailing slash is `unmatched`.
-    """
-    if "endpoint" not in scope:  # no router has selected anything
-        return UNMATCHED_ROUTE
-    if (
-        "app_root_path" not in scope
-    ):  # no mount was passed, so what the router left here is the whole
-        template = _selected(scope)
-        if template is not None:
-            return template
-    return _walk(app.routes, _as_asked(scope)) or UNMATCHED_ROUTE
+    """As `RouteFinder(app).find(scope)`, for whoever asks once."""
+    return RouteFinder(app).find(scope)
 
 
-def _selected(scope: Mapping[str, Any]) -> str | None:
+def _template_of(selected: object) -> str | None:
+    effective = getattr(selected, "starlette_route", None) or selected
+    return template_text(getattr(effective, "path_format", None))
+
+
+def _context(scope: Mapping[str, Any]) -> object | None:
+    """What FastAPI keeps about the included route that it selected last, if it still is the selected one."""
+    inner = scope.get(_FASTAPI)
+    context: object | None = inner.get(_CONTEXT) if isinstance(inner, dict) else None
+    if context is None:
+        return None
     route = scope.get("route")
-    if route is None:
-        return None
-    # FastAPI >= 0.137 keeps the prefixes of included routers apart from the route, under a key of its own.
-    # It is not documented: where it is not as expected, the walk over the routes below gives the answer.
-    inner = scope.get("fastapi")
-    context = inner.get("effective_route_context") if isinstance(inner, dict) else None
-    if context is not None and getattr(context, "original_route", None) is route:
-        return _text(getattr(context, "path_format", None))
-    if isinstance(inner, dict) and "included_router" in inner:
-        return None
-    return _text(getattr(route, "path_format", None))
-
-
-def _text(found: object) -> str | None:
-    return found if isinstance(found, str) and found.startswith("/") else None
-
-
-def _as_asked(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """The scope as it was before any router changed it, as far as matching needs it."""
-    return {
-        "type": scope["type"],
-        "method": scope.get("method", "GET"),
-        "path": scope["path"],
-        "root_path": scope.get("app_root_path", scope.get("root_path", "")),
-        "path_params": {},
-        "headers": scope.get("headers", []),
-    }
-
-
-def _walk(routes: Iterable[object], scope: dict[str, Any], depth: int = 0) -> str | None:
-    partial: str | None = None
-    for route in _flat(routes):
-        match, child = cast("Any", route).matches(scope)
-        if match.name == "NONE":
-            continue
-        template = getattr(route, "path_format", None) or ""
-        if match.name == "PARTIAL":
-            partial = partial or _text(template)
-            continue
-        below = getattr(route, "routes", None)
-        if below is None:
-            return _text(template)
-        prefix = template.removesuffix("/{path}")
-        inner = _walk(below, {**scope, **child}, depth + 1) if depth < _MAX_DEPTH else None
-        return prefix + (inner or "/{path}")
-    return partial
-
-
-def _flat(routes: Iterable[object]) -> Iterator[object]:
-    try:
-        from fastapi.routing import iter_route_contexts
-    except ImportError:  # FastAPI < 0.137: included routes are in the list already
-        yield from routes
-        return
-    yield from iter_route_contexts(cast("Any", list(routes)))
+    original = getattr(context, "original_route", None)
+    if original is route or route is None or getattr(context, "starlette_route", None) is route:
+        return context
+    return None

@@ -1,0 +1,95 @@
+"""What the outermost layer does beside serving, and what all requests of one application share.
+
+Read by `middleware`, and by `exchange`, whose every request has the layer it came through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from taskscope.background import BackgroundSeries
+from taskscope.context import RequestContext
+from taskscope.ended import Ended
+from taskscope.instruments import Instruments
+from taskscope.request_series import RequestSeries
+from taskscope.route import Routed, RouteFinder
+from taskscope.streams import StreamSeries, streams_of
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+__all__ = ["AccessLog", "Hooks", "Layer"]
+
+
+class AccessLog(Protocol):
+    """What the access line is written through."""
+
+    def write(self, request: RequestContext, ended: Ended) -> None:
+        """One line says how the request ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the layer does beside serving; a part that is None is switched off.
+
+    excluded: exact paths that nothing is done for.
+    logs: the log pipeline that takes the lines of a request.
+    on_start: called when the response starts and the route is known.
+    on_end: called once at a request's close, before its line, and decides itself whether it is worth a span.
+    exemplar: the ids of the request's trace and server span, asked for sampled requests alone, or None.
+    """
+
+    excluded: frozenset[str]
+    failed: Callable[[str, BaseException | None], None]
+    instruments: Instruments | None = None
+    access_log: AccessLog | None = None
+    logs: object | None = None
+    on_start: Callable[[Scope, RequestContext], None] | None = None
+    on_end: Callable[[Scope, RequestContext, Ended], None] | None = None
+    exemplar: Callable[[Scope], tuple[str, str] | None] | None = None
+
+
+class Layer:
+    """What all requests of one application share. quiet: nobody is told of a request's end but the series.
+
+    plain: the series, if they alone are told.
+
+    untimed: as many requests come before the library's own time is taken again.
+    """
+
+    __slots__ = (
+        "background",
+        "failed",
+        "hooks",
+        "instruments",
+        "logs",
+        "plain",
+        "quiet",
+        "routes",
+        "series",
+        "streams",
+        "untimed",
+    )
+
+    logs: object | None
+    instruments: Instruments | None
+
+    def __init__(self, routed: Routed, hooks: Hooks) -> None:
+        self.hooks = hooks
+        self.failed = hooks.failed
+        self.logs = hooks.logs
+        self.instruments = hooks.instruments
+        self.routes = RouteFinder(routed)
+        self.quiet = hooks.on_end is None and hooks.access_log is None
+        self.untimed = 0
+        self.series: RequestSeries | None = None
+        self.background: BackgroundSeries | None = None
+        self.streams: StreamSeries | None = None
+        if hooks.instruments is not None:
+            self.series = RequestSeries(hooks.instruments)
+            self.background = BackgroundSeries(hooks.instruments)
+            self.streams = streams_of(hooks.instruments)
+        self.plain = self.series if self.quiet and hooks.exemplar is None else None

@@ -1,0 +1,205 @@
+"""The series of requests: how one that opens and one that closes moves them, at the least cost.
+
+Read by the outermost layer. Every request moves each of duration, first byte and size exactly once; whose cells
+these are is looked up in one dictionary, by method, route, status and outcome. Where the values live in the memory
+of this process, they are noted in lists and written together, before each scrape and at least every SETTLE_EVERY
+requests: that costs a third of writing each, and a process that dies takes both with it. In a file that other
+processes read they are written at once.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from itertools import repeat
+from time import time
+from typing import Final
+
+from taskscope.catalogue.builtin import (
+    ACTIVE_REQUESTS,
+    LIBRARY_TIME,
+    REQUEST_DURATION,
+    RESPONSE_SIZE,
+    TIME_TO_FIRST_BYTE,
+)
+from taskscope.children import HistogramChild
+from taskscope.instruments import Instruments
+from taskscope.request_fields import METHODS
+from taskscope.store import Exemplar, MemoryStore
+
+__all__ = ["MOST_PREPARED", "SETTLE_EVERY", "Key", "Prepared", "RequestSeries", "exemplify"]
+
+MOST_PREPARED: Final = 4_096
+"""The most combinations of labels that are kept at hand; others are looked up for each request."""
+SETTLE_EVERY: Final = 128
+"""As many requests are noted at most before they are written."""
+_MANY: Final = 12
+"""From so many values on, counting them in one go is cheaper than one by one."""
+
+Key = tuple[str, str, int, str]
+"""Method, route, status, outcome. The method may be one that nobody knows; it is counted as `_OTHER`."""
+
+
+class Prepared:
+    """The three histograms of one combination of labels. noted: three values for each request not written yet."""
+
+    __slots__ = ("children", "noted")
+
+    def __init__(self, children: tuple[HistogramChild, HistogramChild, HistogramChild]) -> None:
+        self.children = children
+        self.noted: list[float] = []
+
+    def settle(self) -> None:
+        """What was noted is written, by one thread at a time; what others note meanwhile stays."""
+        values = self.noted[:]
+        del self.noted[: len(values)]
+        for place, child in enumerate(self.children):
+            _write(child, values[place::3])
+
+    def write(self, seconds: float, first_byte_s: float, size: int) -> None:
+        """One request is written at once."""
+        of_seconds, of_first_byte, of_size = self.children
+        of_seconds.observe(seconds)
+        of_first_byte.observe(first_byte_s)
+        of_size.observe(size)
+
+
+class RequestSeries:
+    """Moves the series of one application's requests.
+
+    together: requests are noted and written together. under_way: one entry for each request, if they are.
+    """
+
+    __slots__ = (
+        "_active",
+        "_duration",
+        "_first_byte",
+        "_library",
+        "_library_s",
+        "_noted",
+        "_prepared",
+        "_settler",
+        "_size",
+        "_store",
+        "together",
+        "under_way",
+    )
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._duration = instruments.histogram(REQUEST_DURATION)
+        self._first_byte = instruments.histogram(TIME_TO_FIRST_BYTE)
+        self._size = instruments.histogram(RESPONSE_SIZE)
+        active = instruments.gauge(ACTIVE_REQUESTS)
+        self._active = active.at(())
+        self._library = instruments.counter(LIBRARY_TIME).at(())
+        self._prepared: dict[Key, Prepared] = {}
+        self._store = instruments.store
+        self._noted = 0
+        self._library_s = 0.0
+        self._settler = 0
+        self.under_way: list[None] = []
+        self.together = isinstance(instruments.store, MemoryStore)
+        if self.together:
+            active.follow(self._settled)
+
+    def opened(self) -> None:
+        """One more request is under way."""
+        if self.together:
+            self.under_way.append(None)  # one step, so threads need no lock
+        else:
+            self._active.inc()
+
+    def left(self) -> None:
+        """One request less is under way."""
+        if self.together:
+            self.under_way.pop()
+        else:
+            self._active.dec()
+
+    def closed(self, key: Key, seconds: float, first_byte_s: float, size: int) -> Prepared:
+        """A request is in the series; the answer is where. size: bytes of the response's body."""
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            prepared = self._prepare(key)
+            if key not in self._prepared:
+                prepared.write(seconds, first_byte_s, size)
+                return prepared
+        if self.together:
+            prepared.noted += (seconds, first_byte_s, size)
+            self._noted += 1
+            if self._noted >= SETTLE_EVERY:
+                self.settle()
+        else:
+            prepared.write(seconds, first_byte_s, size)
+        return prepared
+
+    def spent(self, seconds: float) -> None:
+        """The library took so many seconds of its requests."""
+        if self.together:
+            self._library_s += seconds
+        else:
+            self._library.inc(seconds)
+
+    def settle(self) -> None:
+        """All that was noted is written."""
+        process = os.getpid()
+        with self._store.lock:
+            if self._settler == process:
+                return  # this thread was interrupted here; in a fork the one that was is gone
+            self._settler = process
+            try:
+                self._noted = 0
+                spent, self._library_s = self._library_s, 0.0
+                self._library.inc(spent)
+                for prepared in tuple(self._prepared.values()):
+                    if prepared.noted:
+                        prepared.settle()
+            finally:
+                self._settler = 0
+
+    def _settled(self) -> float:
+        self.settle()
+        return len(self.under_way)
+
+    def _prepare(self, key: Key) -> Prepared:
+        asked, route, status, outcome = key
+        method = asked if asked in METHODS else "_OTHER"
+        of_duration, others = (method, route, str(status), outcome), (method, route)
+        prepared = Prepared(
+            (self._duration.at(of_duration), self._first_byte.at(others), self._size.at(others))
+        )
+        own = (
+            self._duration.keeps(of_duration)
+            and self._first_byte.keeps(others)
+            and self._size.keeps(others)
+        )
+        # A value that was folded is counted each time, so it is looked up each time; methods are the caller's.
+        if own and method == asked and len(self._prepared) < MOST_PREPARED:
+            self._prepared[key] = prepared
+        return prepared
+
+
+def exemplify(prepared: Prepared, trace: tuple[str, str], observed: tuple[float, ...]) -> None:
+    """The request's trace is the exemplar of the buckets that it fell into. trace: ids of it and of its span."""
+    now = time()
+    for child, value in zip(prepared.children, observed, strict=True):
+        cell = child.base + bisect_left(child.bounds, value)
+        exemplar = Exemplar(*trace, value, now)
+        with child.store.lock:
+            child.store.exemplify(cell, exemplar)
+
+
+def _write(child: HistogramChild, values: list[float]) -> None:
+    store, base, bounds = child.store, child.base, child.bounds
+    fallen: Iterable[tuple[int, int]]
+    if len(values) > _MANY:
+        fallen = Counter(map(bisect_left, repeat(bounds), values)).items()
+    else:
+        fallen = [(bisect_left(bounds, value), 1) for value in values]
+    with store.lock:
+        cells = store.cells
+        cells[base + len(bounds) + 1] += sum(values)
+        for bucket, number in fallen:
+            cells[base + bucket] += number
