@@ -4,6 +4,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -261,6 +262,39 @@ def test_many_scrapers_at_once_all_answer_right_while_workers_die(tmp_path: Path
     assert errors == []
     assert all(mine == sorted(mine) for mine in seen)
     assert cells(tmp_path) == {("shop.orders", ("red",)): [float(expected)]}
+
+
+def forked(holds: Callable[[], bool]) -> int:
+    """The id of a child that ends with 0 if it holds."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            os._exit(0 if holds() else 1)
+        os._exit(2)
+    return child
+
+
+def test_scrapers_in_other_processes_never_see_a_count_fall_while_workers_die(
+    tmp_path: Path,
+) -> None:
+    folder, over = tmp_path / "w", tmp_path / "over"
+    folder.mkdir(mode=0o700)
+
+    def scrape() -> bool:
+        reader = WorkerFolder(folder, service="shop")
+        seen = [0.0]
+        while not over.exists():
+            seen.append(sum(sum(r.cells) for r in reader.collect().readings))
+        return seen == sorted(seen)
+
+    children = [forked(scrape) for _ in range(2)]
+    for _ in range(60):
+        worker = Worker(folder)
+        worker.add(Series(COUNT, ("red",)), 1)
+        worker.kill()
+    over.touch()
+    assert {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children} == {0}
+    assert cells(folder) == {("shop.orders", ("red",)): [60.0]}
 
 
 def test_beyond_its_room_the_fold_adds_series_to_overflow(

@@ -40,7 +40,11 @@ OnError = Callable[[str, BaseException | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """One answer. workers: processes that live. skipped: names and reasons that were not reported before."""
+    """One answer.
+
+    workers: processes that live, gunicorn's main one included where it loads the app (`--preload`).
+    skipped: names and reasons of files left out that no process of the service has reported before.
+    """
 
     readings: list[Reading]
     workers: int
