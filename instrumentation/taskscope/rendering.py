@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from math import inf
 from threading import Lock
+from time import sleep
 from typing import Final
 
 from taskscope.catalogue import Kind, Metric
@@ -21,6 +22,8 @@ __all__ = ["KEPT_CHARACTERS", "Renderer"]
 KEPT_CHARACTERS: Final = 16 * 1024 * 1024
 """The most text that is kept from one scrape to the next; series beyond it are put together each time."""
 
+_PAUSE_EVERY: Final = 256
+_PAUSE_S: Final = 1e-5
 _PLAIN: Final = 1e6
 """Below it, and above -inf, a number is written as Python writes it; above it as Go does, 1e+06."""
 
@@ -46,13 +49,7 @@ class Renderer:
 
         guests: other families in the same format, without its end mark, to stand after ours.
         """
-        grouped: dict[str, list[Reading]] = {metric.name: [] for metric in self._declared}
-        for reading in readings:
-            name = reading.series.metric.name
-            try:
-                grouped[name].append(reading)
-            except KeyError:
-                grouped[name] = [reading]
+        grouped = self._grouped(readings)
         with self._lock:
             parts: list[str] = []
             for name, of_metric in grouped.items():
@@ -70,6 +67,18 @@ class Renderer:
         """How many series' texts are kept for the next scrape."""
         return sum(len(family.templates) for family in self._families.values())
 
+    def _grouped(self, readings: Iterable[Reading]) -> dict[str, list[Reading]]:
+        grouped: dict[str, list[Reading]] = {metric.name: [] for metric in self._declared}
+        for place, reading in enumerate(readings, 1):
+            name = reading.series.metric.name
+            try:
+                grouped[name].append(reading)
+            except KeyError:
+                grouped[name] = [reading]
+            if not place % _PAUSE_EVERY:
+                _let_others_run()
+        return grouped
+
     def _write(
         self, family: _Family, readings: list[Reading], openmetrics: bool, parts: list[str]
     ) -> None:
@@ -79,7 +88,7 @@ class Renderer:
             self._room += family.drop([values for values in templates if values not in alive])
         histogram = family.metric.kind is Kind.HISTOGRAM
         write = _written_histogram if histogram else _written
-        for reading in readings:
+        for place, reading in enumerate(readings, 1):
             series = reading.series
             template = templates.get(series.values)
             if template is None or series.bounds is not family.bounds:
@@ -88,6 +97,8 @@ class Renderer:
                 parts.append(_with_exemplars(template, reading, histogram))
             else:
                 parts.append(write(template, reading))
+            if not place % _PAUSE_EVERY:
+                _let_others_run()
 
     def _template(self, family: _Family, reading: Reading) -> str:
         series = reading.series
@@ -107,6 +118,11 @@ class Renderer:
         for name in [name for name in self._families if name not in grouped]:
             family = self._families.pop(name)
             self._room += family.drop(list(family.templates))
+
+
+def _let_others_run() -> None:
+    # Whoever waits for the interpreter would get it only after 5 ms; an event loop waits so at each of its turns.
+    sleep(_PAUSE_S)
 
 
 class _Family:
