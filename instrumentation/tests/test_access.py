@@ -19,7 +19,7 @@ from taskscope.catalogue.builtin import OUTCOMES
 from taskscope.context import RequestContext, current_request
 from taskscope.ended import Ended
 from taskscope.logs import LogPipeline, configure
-from taskscope.logs.access import AccessLines
+from taskscope.logs.access import MOST_KEPT, AccessLines
 from taskscope.logs.ecs import FIELD_BYTES, LINE_BYTES, EcsEncoder
 from taskscope.logs.spool import Spool
 
@@ -251,10 +251,16 @@ def test_a_span_that_is_open_around_it_all_is_named(kept: Kept) -> None:
     assert span.get_span_context().is_valid
 
 
-def test_the_answers_that_are_kept_are_bounded(kept: Kept) -> None:
-    for number in range(5000):
-        kept.line(asked(route=f"/{number}"), done())
-    assert len(kept.access._answers) <= 4096
+def test_what_is_kept_as_text_is_bounded(kept: Kept) -> None:
+    for number in range(MOST_KEPT + 50):
+        word = f"/{number}"
+        kept.line(asked(route=word, path=word, client_address=word), done())
+    access = kept.access
+    for cache in (access._answers, access._paths, access._clients):
+        assert 0 < len(cache) <= MOST_KEPT
+    assert "client.address" not in kept.line(asked(), done())
+    kept.line(asked(path="/" + "x" * 500), done())
+    assert max(map(len, access._paths)) < 500
 
 
 @pytest.fixture

@@ -1,36 +1,40 @@
 """The access line: what the chain would make of a request that was served, straight to bytes.
 
-Each request has one, so it must cost little: what is the same in all of them is written down once, what a caller
-may choose (path, address, id) goes through the chain's own functions, and the rest is filled in. A line that is
-not plain, because an exception came out, because code bound values of its own to the context, or because it would
-be too long, goes through the chain.
+Each request has one, so it must cost little: what is the same in all of them is written down once, what comes
+again (routes, paths, addresses) is kept as text, what a caller may choose goes through the chain's own functions,
+and the rest is filled in. A line that is not plain goes through the chain: an exception came out, code bound
+values of its own to the context, or something is so long that it is cut.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Final
 
 import msgspec
 import structlog
 from opentelemetry import trace
 
-from taskscope.catalogue.builtin import UNMATCHED_ROUTE
+from taskscope.catalogue.builtin import OUTCOMES, UNMATCHED_ROUTE
 from taskscope.context import RequestContext
 from taskscope.ended import Ended
 from taskscope.logs.ecs import LINE_BYTES, quoted, timestamp
 from taskscope.logs.fields import ECS_VERSION
 from taskscope.logs.pipeline import LogPipeline
 
-__all__ = ["AccessLines"]
+__all__ = ["MOST_KEPT", "AccessLines"]
+
+MOST_KEPT: Final = 2048
+"""The most answers (method, route, status), paths and addresses, of each, that are kept as text."""
 
 _LOGGER: Final = "taskscope.access"
 _MESSAGE: Final = "request served"
 _FAILED: Final = frozenset({"server_error", "timeout"})
 _GOOD: Final = frozenset({"ok", "client_error"})
-_MOST_KEPT: Final = 4096
-"""The most answers (method, route, status) that are kept as text; then they are made anew."""
-_TRUNCATED: Final = ',"truncated":true'
+_KEPT_CHARS: Final = 128
+# Without it nothing in the process makes spans, and there is no current one to look for.
+_SPANS: Final = "opentelemetry.sdk.trace"
 
 # structlog keeps a variable for each name that was ever bound: without any there is nothing to merge. The name is
 # private: where it is gone, the context is searched for each line.
@@ -45,13 +49,14 @@ class AccessLines:
         self._spool = pipeline.spool
         self._encoder = pipeline.encoder
         self._now = pipeline.encoder.now
-        self._redact = pipeline.encoder.redact
         self._informs = pipeline.level <= logging.INFO
         self._fails = pipeline.level <= logging.ERROR
         self._second = (-1, "")
         self._pid = 0
         self._constant = ("", "")
-        self._answers: dict[tuple[str, str, int], tuple[str, bool]] = {}
+        self._answers: dict[tuple[str, str, int], str] = {}
+        self._paths: dict[str, str] = {}
+        self._clients: dict[str | None, str] = {None: ',"event.duration":'}
 
     def write(self, request: RequestContext, ended: Ended) -> None:
         """One line says how the request ended: stored in the spool, or counted as dropped. Never raises."""
@@ -59,7 +64,7 @@ class AccessLines:
         if not (self._fails if failed else self._informs):
             return
         try:
-            line = self._line(request, ended, failed)
+            line = None if failed and ended.failure is not None else self._line(request, ended)
             if line is None or len(line) > LINE_BYTES:
                 self._through_chain(request, ended, failed)
                 return
@@ -68,48 +73,33 @@ class AccessLines:
             return
         self._pipeline.put(line, "error" if failed else "info")
 
-    def _line(self, request: RequestContext, ended: Ended, failed: bool) -> bytes | None:
+    def _line(self, request: RequestContext, ended: Ended) -> bytes | None:
         """The line, or None if only the chain can write it."""
-        if failed and ended.failure is not None:
-            return None
         if _BOUND and structlog.contextvars.get_contextvars():
             return None
         asked = (request.method, request.route or UNMATCHED_ROUTE, ended.status)
         answer = self._answers.get(asked) or self._answer(*asked)
-        path, cut = quoted(request.path, self._redact)
-        cut = cut or answer[1]
-        whose = labelled = ""
-        client = request.client_address
-        if client is not None:
-            address, shortened = quoted(client, self._redact)
-            whose = f'"client.address":{address},'
-            cut = cut or shortened
+        path = self._paths.get(request.path) or self._path(request.path)
+        client = self._clients.get(request.client_address) or self._client(request.client_address)
+        end = _ENDS.get(ended.outcome, "")
         own_id = request.client_request_id
-        if own_id is not None:
-            text, shortened = quoted(own_id, self._redact, keep=False)
-            labelled = f'"client_request_id":{text},'
-            cut = cut or shortened
-        user = "" if request.user is None else f'"user.hash":"{request.user}",'
-        outcome = ended.outcome
-        return (
-            f"{self._beginning(failed)}{_trace(request)}{user}"
-            f'"http.request.id":"{request.request_id}",{answer[0]},'
-            f'"http.response.body.bytes":{ended.body_bytes},"url.path":{path},{whose}'
-            f'"event.duration":{int(ended.seconds * 1e9)},'
-            f'"event.outcome":"{"success" if outcome in _GOOD else "failure"}",'
-            f'"labels":{{{labelled}"outcome":"{outcome}"{_TRUNCATED if cut else ""}}}}}\n'
-        ).encode()
-
-    def _beginning(self, failed: bool) -> str:
-        """From the brace to what differs between requests: when, and who writes."""
+        if end and own_id is not None:
+            end = self._with_id(own_id, end)
+        if not (answer and path and client and end):
+            return None
         if self._pid != self._spool.pid:
             self._write_down(self._spool.pid)
         seconds, rest = divmod(self._now(), 1_000_000_000)
-        known, text = self._second
-        if seconds != known:
+        at, text = self._second
+        if seconds != at:
             text = timestamp(seconds * 1_000_000_000)[:19]
             self._second = (seconds, text)
-        return f'{{"@timestamp":"{text}.{rest // 1000:06d}Z"{self._constant[failed]}'
+        known = request.trace_id or request.user or _SPANS in sys.modules
+        return (
+            f'{{"@timestamp":"{text}.{rest // 1000:06d}Z{self._constant[ended.outcome in _FAILED]}'
+            f'{_who(request) if known else ""}"http.request.id":"{request.request_id}"{answer}'
+            f'{ended.body_bytes},"url.path":{path}{client}{int(ended.seconds * 1e9)}{end}'
+        ).encode()
 
     def _write_down(self, pid: int) -> None:
         encoder = self._encoder
@@ -125,24 +115,52 @@ class AccessLines:
             "process.pid": pid,
         }
         rest = msgspec.json.encode(same).decode()[1:-1]
-        self._constant = (
-            f',"log.level":"info",{rest},',
-            f',"log.level":"error",{rest},',
-        )
+        self._constant = (f'","log.level":"info",{rest},', f'","log.level":"error",{rest},')
         self._pid = pid
 
-    def _answer(self, method: str, route: str, status: int) -> tuple[str, bool]:
-        """What was asked and the answer's status, as text; whether something was cut off."""
-        asked, shortened = quoted(method, self._redact)
-        template, cut = quoted(route, self._redact)
+    def _answer(self, method: str, route: str, status: int) -> str:
+        """What was asked, the answer's status, and up to its bytes; empty if something was cut off."""
+        asked, template = self._quoted(method), self._quoted(route)
+        if not asked or not template:
+            return ""
         text = (
-            f'"http.request.method":{asked},"http.route":{template},'
-            f'"http.response.status_code":{status}'
+            f',"http.request.method":{asked},"http.route":{template}'
+            f',"http.response.status_code":{status},"http.response.body.bytes":'
         )
-        if len(self._answers) >= _MOST_KEPT:
+        if len(self._answers) >= MOST_KEPT:
             self._answers = {}
-        self._answers[method, route, status] = answer = (text, cut or shortened)
-        return answer
+        self._answers[method, route, status] = text
+        return text
+
+    def _path(self, path: str) -> str:
+        text = self._quoted(path)
+        if text and len(path) <= _KEPT_CHARS:
+            if len(self._paths) >= MOST_KEPT:
+                self._paths = {}
+            self._paths[path] = text
+        return text
+
+    def _client(self, address: str | None) -> str:
+        """The caller's address, if there is one, and up to the duration; empty if something was cut off."""
+        quoted_address = self._quoted(address or "")
+        if not quoted_address:
+            return ""
+        text = f',"client.address":{quoted_address},"event.duration":'
+        if address is not None and len(address) <= _KEPT_CHARS:
+            if len(self._clients) >= MOST_KEPT:
+                self._clients = {None: self._clients[None]}
+            self._clients[address] = text
+        return text
+
+    def _with_id(self, client_request_id: str, end: str) -> str:
+        text = self._quoted(client_request_id)
+        before, opening, after = end.partition("{")
+        return f'{before}{opening}"client_request_id":{text},{after}' if text else ""
+
+    def _quoted(self, text: str) -> str:
+        """The text as JSON, made safe as every value of a line is; empty if it was cut off."""
+        shown, cut = quoted(text, self._encoder.redact)
+        return "" if cut else shown
 
     def _through_chain(self, request: RequestContext, ended: Ended, failed: bool) -> None:
         event: dict[str, object] = {
@@ -169,14 +187,23 @@ class AccessLines:
         )
 
 
-def _trace(request: RequestContext) -> str:
+def _end(outcome: str) -> str:
+    word = "success" if outcome in _GOOD else "failure"
+    return f',"event.outcome":"{word}","labels":{{"outcome":"{outcome}"}}}}\n'
+
+
+_ENDS: Final = {outcome: _end(outcome) for outcome in OUTCOMES}
+
+
+def _who(request: RequestContext) -> str:
+    """The trace, of an enclosing span if one is open still, and the user."""
+    text = ""
     span = trace.get_current_span()
-    if span is not trace.INVALID_SPAN:
-        context = span.get_span_context()
-        if context.is_valid:
-            return f'"trace.id":"{context.trace_id:032x}","span.id":"{context.span_id:016x}",'
-    if request.trace_id is None:
-        return ""
-    if request.span_id is None:
-        return f'"trace.id":"{request.trace_id}",'
-    return f'"trace.id":"{request.trace_id}","span.id":"{request.span_id}",'
+    context = span.get_span_context() if span is not trace.INVALID_SPAN else None
+    if context is not None and context.is_valid:
+        text = f'"trace.id":"{context.trace_id:032x}","span.id":"{context.span_id:016x}",'
+    elif request.trace_id is not None:
+        text = f'"trace.id":"{request.trace_id}",'
+        if request.span_id is not None:
+            text += f'"span.id":"{request.span_id}",'
+    return text if request.user is None else f'{text}"user.hash":"{request.user}",'

@@ -47,8 +47,6 @@ _SHORT_BYTES: Final = 256
 _INT64: Final = 2**63
 # Texts that a program holds as constants come again and again; longer ones are not worth keeping.
 _CONSTANT_CHARS: Final = 64
-# Paths, addresses and ids of callers: the cache holds at most 2,048 of them, in all about a mebibyte.
-_KEPT_CHARS: Final = 128
 # A word without signs, too short for a token, a login or a card's number.
 _WORD_CHARS: Final = 12
 _WORD: Final = re.compile(r"(?!.*eyJ)[A-Za-z0-9_./\-]*")
@@ -221,20 +219,10 @@ def _safe(text: str, redact: Callable[[str], str], limit: int) -> tuple[str, boo
     return short, short is not clean or near is not text
 
 
-def quoted(text: str, redact: bool, *, keep: bool = True) -> tuple[str, bool]:
-    """A value's text as JSON, made safe as every value of a line is, and whether something was cut off.
-
-    keep: whether it is worth keeping, because the same text is likely to come again.
-    """
-    return _kept(text, redact) if keep and len(text) <= _KEPT_CHARS else _quote(text, redact)
-
-
-def _quote(text: str, redact: bool) -> tuple[str, bool]:
+def quoted(text: str, redact: bool) -> tuple[str, bool]:
+    """A value's text as JSON, made safe as every value of a line is, and whether something was cut off."""
     short, truncated = _safe(text, redact_text if redact else _same, FIELD_BYTES)
     return msgspec.json.encode(short).decode(), truncated
-
-
-_kept: Final = lru_cache(maxsize=2048)(_quote)
 
 
 @lru_cache(maxsize=2048)
