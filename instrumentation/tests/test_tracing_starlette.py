@@ -214,3 +214,19 @@ def test_fastapi_keeps_its_telemetry_where_it_is_switched_off() -> None:
     assert switched_off(app)
     assert not app._native_telemetry.enabled()
     assert not switched_off(_starlette())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("path", ["/static/tenants/acme/things/7", "/static/tenants/acme/none"])
+def test_a_mounted_starlette_apps_span_has_one_route_in_name_and_attribute(
+    way: Way, path: str
+) -> None:
+    app = FastAPI()
+    app.mount("/static", _starlette())
+    _, memory = _traced(app, way)
+    _ask(app, path)
+    (span,) = memory.get_finished_spans()
+    route = (span.attributes or {}).get("http.route")
+    assert route is not None
+    assert span.name == f"GET {route}"
+    assert "acme" not in span.name

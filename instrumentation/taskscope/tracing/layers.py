@@ -85,11 +85,12 @@ class Outside:
                 return None
             passage = self._decider.decide(scope)
             scope[KEY] = passage
+            if scope["type"] != "http":
+                self._counted(passage)
+                return passage
             request = current_request.get()
             if request is not None:
                 _note(request, passage)
-            if scope["type"] != "http":
-                self._counted(passage)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             self._failed("tracing", error)
             return None
@@ -97,7 +98,8 @@ class Outside:
 
     async def _trace(self, passage: Passage, scope: Scope, receive: Receive, send: Send) -> None:
         # Not looked up later: an app within this one may have a request context of its own by then.
-        request = passage.request = current_request.get()
+        request = current_request.get() if scope["type"] == "http" else None
+        passage.request = request
         outer = attach(passage.context())
         token = entering.set(passage)
         try:
@@ -118,7 +120,7 @@ class Outside:
         self, passage: Passage, scope: Scope, receive: Receive, send: Send
     ) -> bool:
         """Whether the application was reached; an error of the instrumentation before that is counted."""
-        sending = _Sending(passage, send, self._failed)
+        sending = _Sending(passage, scope, send, self._failed)
         try:
             passage.hide(scope, self._shown(scope))
             await self._traced(scope, receive, sending.send)
@@ -181,10 +183,11 @@ class Inside:
 class _Sending:
     """What the instrumentation sends through: before the app ran, only an error page of its own comes by here."""
 
-    __slots__ = ("_failed", "_passage", "_send")
+    __slots__ = ("_failed", "_passage", "_scope", "_send")
 
-    def __init__(self, passage: Passage, send: Send, failed: OnError) -> None:
+    def __init__(self, passage: Passage, scope: Scope, send: Send, failed: OnError) -> None:
         self._passage = passage
+        self._scope = scope
         self._send = send
         self._failed = failed
 
@@ -194,9 +197,17 @@ class _Sending:
         kind = message["type"]
         if kind == "http.response.start":
             self._tell(name_span)
+            self._tell(self._agree)
         elif kind == "http.response.body" and not message.get("more_body", False):
             self._tell(note_user)  # the instrumentation ends the span when this has been sent
         await self._send(message)
+
+    def _agree(self, passage: Passage) -> None:
+        """FastAPI's own telemetry writes its route at the end: not below Starlette's mounts, where it knows a part."""
+        own = self._scope.get(_NATIVE)
+        if own is None or passage.request is None or getattr(own, "route", None) is None:
+            return
+        own.route = passage.request.known_route() or own.route
 
     def _tell(self, tell: Callable[[Passage], None]) -> None:
         try:
