@@ -5,15 +5,17 @@ Once through the parser of the client, once through what a real Prometheus has s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from sqlalchemy import Engine, create_engine
 
 from taskscope import (
     Catalogue,
@@ -30,6 +32,7 @@ from taskscope.catalogue.builtin import REQUEST_DURATION
 from taskscope.catalogue.metric import OVERFLOW
 from taskscope.testing.engines import free_port, running
 from taskscope.testing.engines.prometheus import prometheus
+from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
 
 PAID = Metric(
@@ -63,7 +66,7 @@ SHOP = Catalogue(service="shop", metrics=(PAID, STOCK, WAIT), objectives=(FAST,)
 REQUESTS = 25
 
 
-def _service(spool: Path) -> FastAPI:
+def _service(spool: Path, database: Engine) -> FastAPI:
     app = FastAPI()
     telemetry = instrument(
         app,
@@ -73,8 +76,13 @@ def _service(spool: Path) -> FastAPI:
         settings=Settings(spool=spool),
     )
 
+    telemetry.watch_database(database)
+
     @app.post("/orders/{order}")
-    def pay(order: int) -> int:
+    def pay(order: int, after: BackgroundTasks) -> int:
+        with database.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+        after.add_task(get_logger("shop").info, "order told of")
         telemetry.counter(PAID).inc(method="card")
         telemetry.gauge(STOCK).set(order, article=f"article {order}")
         telemetry.histogram(WAIT).observe(0.2)
@@ -85,14 +93,29 @@ def _service(spool: Path) -> FastAPI:
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    app = _service(tmp_path_factory.mktemp("spool") / "spool")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('database') / 'shop.db'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory, database: Engine) -> list[Sample]:
+    app = _service(tmp_path_factory.mktemp("spool") / "spool", database)
     with serving(app) as url, httpx2.Client(base_url=url) as client:
         for order in range(REQUESTS):
             assert client.post(f"/orders/{order}").status_code == 200
         client.get("/not/there")
-        text = client.get("/metrics").text
-    return [s for family in text_string_to_metric_families(text) for s in family.samples]
+        _wait_until_all_are_counted(app)  # a request is once its background task has ended
+        page = client.get("/metrics").text
+    return [s for family in text_string_to_metric_families(page) for s in family.samples]
+
+
+def _wait_until_all_are_counted(app: FastAPI) -> None:
+    deadline = monotonic() + 10
+    while value(app.state.telemetry.registry, REQUEST_DURATION) < REQUESTS + 1:
+        assert monotonic() < deadline
+        sleep(0.01)
 
 
 def test_every_series_that_is_emitted_is_declared(samples: list[Sample]) -> None:
@@ -147,8 +170,10 @@ def test_a_label_beyond_its_cap_is_folded(samples: list[Sample]) -> None:
 
 
 @pytest.mark.engine
-def test_prometheus_stores_what_the_catalogue_declares_and_nothing_else(tmp_path: Path) -> None:
-    app = _service(tmp_path / "spool")
+def test_prometheus_stores_what_the_catalogue_declares_and_nothing_else(
+    tmp_path: Path, database: Engine
+) -> None:
+    app = _service(tmp_path / "spool", database)
     folder = tmp_path / "prometheus"
     with serving(app) as url, httpx2.Client(base_url=url) as client:
         for order in range(REQUESTS):

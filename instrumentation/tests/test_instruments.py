@@ -64,9 +64,7 @@ ALL = (PAID, BY_SHOP, WIDE, WAIT)
 
 @pytest.fixture
 def shop() -> Instruments:
-    instruments = isolated(*ALL)
-    instruments.strict = True
-    return instruments
+    return isolated(*ALL, strict=True)
 
 
 def _exposed(instruments: Instruments) -> set[str]:
