@@ -84,7 +84,7 @@ class Answers:
         for _, reason in collected.skipped:
             self._skipped.at((reason,)).inc()
         for reading in collected.readings:
-            if reading.series.metric == WORKERS:
+            if reading.series.metric.name == WORKERS.name:
                 reading.cells[0] = collected.workers
         return collected.readings
 

@@ -12,14 +12,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from taskscope.adminport import AdminPort
+from taskscope.adoption import Aliases, instrumented_again
 from taskscope.adoption import aliases as aliases_of
-from taskscope.adoption import instrumented_again
 from taskscope.answers import Answers
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LINES, TRACED
 from taskscope.catalogue.groups import GROUPS
 from taskscope.errors import InstrumentError
-from taskscope.exposition import Exposition, ExpositionMiddleware
+from taskscope.exposition import Exposition
 from taskscope.guests import Registry
 from taskscope.instruments import Instruments
 from taskscope.middleware import AccessLog, Hooks, RequestMiddleware
@@ -51,7 +51,7 @@ def instrument(
     tracing: bool | Literal["native"] = True,
     settings: Settings | None = None,
     registry: Registry | None = None,
-    aliases: tuple[str, ...] = (),
+    aliases: tuple[str | Aliases, ...] = (),
 ) -> Telemetry:
     """`app`, of FastAPI or Starlette, is measured, traced and logged from its start on.
 
@@ -81,7 +81,7 @@ def instrument(
         instruments,
         folder=settings.multiprocess_dir,
         registries=() if registry is None else (registry,),
-        aliases=[aliases_of(peer) for peer in aliases],
+        aliases=[aliases_of(old) if isinstance(old, str) else old for old in aliases],
     )
     pipeline = _start_logs(instruments, settings, service) if logs else None
     try:
@@ -100,7 +100,10 @@ def instrument(
     )
     scrapes = Scrapes(answers.render, instruments) if metrics else None
     admin = _admin(scrapes, settings, instruments)
-    _wrap(app, hooks, settings, scrapes if admin is None else None)
+    own: dict[str, ASGIApp] = {}
+    if scrapes is not None and admin is None:
+        own[settings.metrics_path] = Exposition(scrapes, token=settings.metrics_token)
+    _wrap(app, hooks, own)
     telemetry = Telemetry(
         instruments=instruments,
         settings=settings,
@@ -108,6 +111,8 @@ def instrument(
         logs=pipeline,
         admin=admin,
         render=answers.render,
+        app=app,
+        answers=own,
     )
     app.state.telemetry = telemetry
     _close_at_shutdown(app, telemetry)
@@ -161,10 +166,9 @@ def _start_logs(instruments: Instruments, settings: Settings, service: _Service)
 def _access_log(pipeline: LogPipeline | None) -> AccessLog | None:
     if pipeline is None:
         return None
-    from taskscope.logs import get_logger
+    from taskscope.logs.access import AccessLines
 
-    # Bound here: a logger that binds itself anew for each line takes twice as long.
-    return get_logger("taskscope.access").bind()
+    return AccessLines(pipeline)
 
 
 def _start_tracing(
@@ -194,8 +198,6 @@ def _start_tracing(
 def _span_hooks(tracing: Tracing | None) -> dict[str, Any]:
     if tracing is None:
         return {}
-    if "on_end" not in Hooks.__dataclass_fields__:  # until the middleware has it
-        return {}
     from taskscope.tracing import exemplar
 
     return {"on_end": tracing.on_end, "exemplar": exemplar}
@@ -216,16 +218,12 @@ def _admin(
     )
 
 
-def _wrap(app: Starlette, hooks: Hooks, settings: Settings, scrapes: Scrapes | None) -> None:
-    """The app's whole stack stands inside of ours, its own error pages included."""
+def _wrap(app: Starlette, hooks: Hooks, own: dict[str, ASGIApp]) -> None:
+    """The app's whole stack stands inside of ours, its own error pages included. own: what we answer, by path."""
     build = app.build_middleware_stack
 
     def build_wrapped() -> ASGIApp:
-        stack: ASGIApp = RequestMiddleware(build(), routed=app, hooks=hooks)
-        if scrapes is None:
-            return stack
-        endpoint = Exposition(scrapes, token=settings.metrics_token)
-        return ExpositionMiddleware(stack, path=settings.metrics_path, endpoint=endpoint)
+        return RequestMiddleware(build(), routed=app, hooks=hooks, answers=own)
 
     # `add_middleware` would put us inside of the layer that turns an exception into a 500.
     app.build_middleware_stack = build_wrapped  # type: ignore[method-assign] # the one way to the outside
