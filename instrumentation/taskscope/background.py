@@ -64,12 +64,19 @@ def watch() -> None:
         try:
             await original(self)
         except BaseException as failure:
+            _excuse(request, failure)
             series.ended(request, perf_counter() - began, failure)
             raise
         series.ended(request, perf_counter() - began, None)
 
     setattr(observed, _MARK, original)
     BackgroundTask.__call__ = observed  # type: ignore[method-assign] # the one place all tasks come by
+
+
+def _excuse(request: RequestContext, failure: BaseException) -> None:
+    # An exchange has a place for it; another request does not judge.
+    if hasattr(request, "excused"):
+        request.excused = failure
 
 
 def _series_of(request: RequestContext) -> BackgroundSeries | None:

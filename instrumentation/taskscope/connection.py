@@ -66,7 +66,7 @@ class Connection:
             if kind == "websocket.receive" and self._stream is not None:
                 self._stream.received(_size(message))
             elif kind == "websocket.disconnect":
-                self.code = self.code or message.get("code") or 1005
+                self.code = self.code or _code_of(message)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the connection
             self._layer.failed("middleware", error)
         return message
@@ -124,6 +124,12 @@ class Connection:
             return "server_error"
         # The application returned and closed nothing: the server hangs up.
         return "abnormal" if self._stream is not None else "refused"
+
+
+def _code_of(message: Message) -> int:
+    """The code that the client gave. uvicorn says 1005 of a lost connection too, but then names no reason."""
+    code: int = message.get("code") or 1005
+    return _LOST if code == 1005 and "reason" not in message else code
 
 
 def _size(message: Message) -> int:

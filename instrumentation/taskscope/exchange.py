@@ -57,6 +57,7 @@ class Exchange(RequestContext):
     is taken; the id is made. first_byte_at, ended_at: when the response started, and when its last byte was handed
     to the server, on the clock of `perf_counter`; 0 until then. Background tasks come after it.
     library_s: what the library took of a timed one. stream: what an event stream is counted by.
+    excused: the failure of a background task, which is none of the request's.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Exchange(RequestContext):
         "began_at",
         "body_bytes",
         "ended_at",
+        "excused",
         "first_byte_at",
         "layer",
         "library_s",
@@ -88,6 +90,7 @@ class Exchange(RequestContext):
         self.first_byte_at = self.ended_at = 0.0
         self.state = self.status = self.body_bytes = 0
         self.stream: Stream | None = None
+        self.excused: BaseException | None = None
         if layer.series is not None:
             layer.series.opened()
         self._token: Token[RequestContext | None] = current_request.set(self)
@@ -267,9 +270,11 @@ class Exchange(RequestContext):
         seconds = (self.ended_at if complete else now) - self.began_at
         try:
             gone = self.state & _GONE > 0
-            if complete and failure is not None and raised_by(failure, self._send):
-                complete = False
-                gone = gone or isinstance(failure, OSError)
+            if complete and failure is not None:
+                if failure is self.excused:  # it has a series of its own; the answer was whole
+                    failure = None
+                elif isinstance(failure, OSError) and raised_by(failure, self._send):
+                    gone = True
             if client_left(self._receive):
                 gone = True
                 status = status if self.state & _PARTED else GONE
@@ -280,8 +285,7 @@ class Exchange(RequestContext):
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             self.layer.failed("middleware", error)
             return Ended(status or 500, "server_error", seconds, failure, size)
-        # A background task that fails has its own series; the answer was whole.
-        return Ended(status, outcome, seconds, None if complete and status < 500 else failure, size)
+        return Ended(status, outcome, seconds, failure, size)
 
     def _tell(self, ended: Ended) -> None:
         hooks = self.layer.hooks

@@ -16,11 +16,15 @@ def outcome_of(*, status: int, complete: bool, gone: bool, failure: BaseExceptio
 
     status: as sent, or as it would have been. complete: the last byte was handed to the server.
     gone: the client had left before that, even if the app went on to answer nobody.
-    What fails after the last byte of an answer that is no error was a background task: it changes nothing.
+    Being cancelled after the last byte changes nothing; another failure does, unless it is a background task's.
     """
     if gone:
         return "disconnected"
-    if complete and status < 500:
+    if (
+        complete
+        and status < 500
+        and (failure is None or isinstance(failure, asyncio.CancelledError))
+    ):
         return "client_error" if status >= 400 else "ok"
     if isinstance(failure, asyncio.CancelledError):
         return "cancelled"
@@ -40,7 +44,7 @@ def client_left(receive: object) -> bool:
 
 
 def raised_by(failure: BaseException, send: object) -> bool:
-    """Whether the failure came out of the server's `send`: then what was sent last never arrived there whole."""
+    """Whether the failure came out of the server's `send`, as the error of a client that has left does."""
     code = getattr(getattr(send, "__func__", send), "__code__", None)
     trace = failure.__traceback__
     while trace is not None and code is not None:

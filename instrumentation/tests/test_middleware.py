@@ -1,19 +1,20 @@
-"""The middleware: one request, one observation, one line; and whatever breaks in it, the request is served."""
+"""The middleware: one request, one observation, under its labels, with an id of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
+from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from prometheus_client.registry import CollectorRegistry
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -29,32 +30,18 @@ from starlette.responses import (
 from taskscope import Settings, Telemetry, instrument
 from taskscope.catalogue.builtin import (
     ACTIVE_REQUESTS,
-    LIBRARY_ERRORS,
+    LIBRARY_TIME,
     REQUEST_DURATION,
     RESPONSE_SIZE,
+    TIME_TO_FIRST_BYTE,
 )
 from taskscope.context import RequestContext, current_request
-from taskscope.instruments import Instruments
-from taskscope.middleware import Hooks, RequestMiddleware, outcome_of
+from taskscope.exchange import TIMED_EVERY
+from taskscope.middleware import Hooks, RequestMiddleware
+from taskscope.request_fields import MAKERS
+from taskscope.request_ids import request_ids
 from taskscope.testing.metrics import isolated, value
 from taskscope.testing.server import serving
-
-
-class Line(dict[str, Any]):
-    """One access line."""
-
-
-class Lines:
-    """An access log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[Line] = []
-
-    def info(self, event: str, **fields: object) -> None:
-        self.lines.append(Line(event=event, level="info", **fields))
-
-    def error(self, event: str, **fields: object) -> None:
-        self.lines.append(Line(event=event, level="error", **fields))
 
 
 def service() -> FastAPI:  # noqa: C901 - a list of small routes
@@ -88,28 +75,11 @@ def service() -> FastAPI:  # noqa: C901 - a list of small routes
 
         return StreamingResponse(parts())
 
-    @app.get("/endless")
-    async def endless() -> StreamingResponse:
-        async def parts() -> AsyncIterator[bytes]:
-            while True:
-                yield b"x" * 1024
-                await asyncio.sleep(0.01)
-
-        return StreamingResponse(parts())
-
-    @app.post("/upload")
-    async def upload(request: Request) -> int:
-        return len(await request.body())
-
     @app.get("/context")
     async def context() -> dict[str, str | None]:
         request = current_request.get()
         assert request is not None
         return {"id": request.request_id, "client": request.client_request_id}
-
-    @app.get("/afterwards")
-    async def afterwards(tasks: BackgroundTasks) -> None:
-        tasks.add_task(asyncio.sleep, 0.3)
 
     @app.get("/own-id")
     async def own_id() -> Response:
@@ -118,12 +88,6 @@ def service() -> FastAPI:  # noqa: C901 - a list of small routes
     @app.get("/livez")
     async def livez() -> None:
         return None
-
-    @app.websocket("/ws")
-    async def ws(socket: WebSocket) -> None:
-        await socket.accept()
-        await socket.send_text("hello" if current_request.get() is None else "request")
-        await socket.close()
 
     return app
 
@@ -150,13 +114,6 @@ def ask(app: Any, method: str, path: str, **options: Any) -> httpx2.Response:
             return await client.request(method, path, **options)
 
     return asyncio.run(request())
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 5) -> bool:
-    deadline = monotonic() + within_s
-    while not holds() and monotonic() < deadline:
-        sleep(0.01)
-    return holds()
 
 
 @pytest.fixture
@@ -265,6 +222,148 @@ def test_a_head_request_sends_no_bytes(app: FastAPI) -> None:
     assert value(registry, RESPONSE_SIZE, part="sum") == 0
 
 
+def test_a_file_that_the_server_sends_counts_the_bytes_that_it_promised(
+    app: FastAPI, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.txt"
+    file.write_text("x" * 5_000)
+    app.add_api_route("/file", lambda: FileResponse(file))
+    registry = measured(app).registry
+
+    async def able(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            if message["type"] != "http.response.pathsend":
+                await send(message)
+            else:
+                await send({"type": "http.response.body", "body": b""})
+
+        scope["extensions"] = {"http.response.pathsend": {}}
+        await app(scope, receive, note)
+
+    ask(able, "GET", "/file")
+    assert value(registry, RESPONSE_SIZE, part="sum") == 5_000
+
+
+def test_every_request_has_one_first_byte_and_it_is_not_after_its_end(app: FastAPI) -> None:
+    registry = measured(app).registry
+    for path in ("/items/7", "/big", "/half", "/nothing"):
+        ask(app, "GET", path)
+    assert value(registry, TIME_TO_FIRST_BYTE) == count(registry) == 4
+    first = value(registry, TIME_TO_FIRST_BYTE, part="sum")
+    assert 0 < first <= value(registry, REQUEST_DURATION, part="sum")
+
+
+def test_the_first_byte_of_a_stream_is_long_before_its_last(app: FastAPI) -> None:
+    registry = measured(app).registry
+
+    @app.get("/slow")
+    async def slow() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"x" * 100
+            await asyncio.sleep(0.2)
+            yield b"x" * 100
+
+        return StreamingResponse(parts())
+
+    ask(app, "GET", "/slow")
+    assert value(registry, TIME_TO_FIRST_BYTE, part="sum") < 0.1
+    assert value(registry, REQUEST_DURATION, part="sum") >= 0.2
+    assert value(registry, RESPONSE_SIZE, part="sum") == 200
+
+
+def test_bytes_of_streams_at_the_same_time_are_not_shared(app: FastAPI) -> None:
+    registry = measured(app).registry
+
+    @app.get("/of/{size}")
+    async def of(size: int) -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(size):
+                yield b"x"
+                await asyncio.sleep(0)
+
+        return StreamingResponse(parts())
+
+    async def both() -> None:
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            await asyncio.gather(client.get("/of/100"), client.get("/of/600"))
+
+    asyncio.run(both())
+    assert value(registry, RESPONSE_SIZE, part="bucket", le="128.0") == 1
+    assert value(registry, RESPONSE_SIZE, part="sum") == 700
+
+
+def test_the_time_that_the_library_took_is_counted(app: FastAPI) -> None:
+    registry = measured(app).registry
+    for _ in range(2 * TIMED_EVERY):
+        ask(app, "GET", "/items/7")
+    spent = value(registry, LIBRARY_TIME)
+    assert 0 < spent < value(registry, REQUEST_DURATION, part="sum")
+
+
+def test_the_same_message_sent_twice_stays_as_the_application_made_it() -> None:
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
+
+    instruments = isolated()
+    middleware = RequestMiddleware(
+        plain,
+        routed=FastAPI(),
+        hooks=Hooks(excluded=frozenset(), failed=instruments.failed, instruments=instruments),
+    )
+    ids = [ask(middleware, "GET", "/").headers["x-request-id"] for _ in range(2)]
+    assert start["headers"] == [(b"a", b"b")]
+    assert ids[0] != ids[1]
+
+
+def test_an_exchange_has_every_field_of_a_request() -> None:
+    """The fields are made one by one when they are read: one that is added to the class needs a maker too."""
+    assert set(MAKERS) == {field.name for field in fields(RequestContext)}
+
+
+def test_a_field_that_was_set_stays_set_and_others_are_made(app: FastAPI) -> None:
+    measured(app)
+    seen: list[RequestContext] = []
+
+    @app.get("/see")
+    async def see() -> None:
+        request = current_request.get()
+        assert request is not None
+        request.user = "hash"
+        seen.append(request)
+
+    ask(app, "GET", "/see")
+    request = seen[0]
+    assert (request.user, request.trace_id, request.method, request.path) == (
+        "hash",
+        None,
+        "GET",
+        "/see",
+    )
+    assert request.known_route() == "/see"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_ids_of_a_forked_process_are_its_own() -> None:
+    request_ids.take()
+    ready, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, b"".join(request_ids.take() for _ in range(8)))
+        os._exit(0)
+    mine = {request_ids.take() for _ in range(8)}
+    os.waitpid(child, 0)
+    text = os.read(ready, 256)
+    os.close(ready)
+    os.close(write)
+    theirs = {text[at : at + 32] for at in range(0, len(text), 32)}
+    assert len(theirs) == len(mine) == 8
+    assert not theirs & mine
+
+
 def test_in_flight_is_one_inside_a_request_and_zero_after_it(app: FastAPI) -> None:
     seen = []
     registry = measured(app).registry
@@ -279,13 +378,6 @@ def test_an_excluded_path_leaves_nothing(app: FastAPI) -> None:
     response = ask(app, "GET", "/livez")
     assert (response.status_code, count(registry)) == (200, 0)
     assert "x-request-id" not in response.headers
-
-
-def test_a_background_task_is_no_part_of_a_requests_duration(app: FastAPI) -> None:
-    registry = measured(app).registry
-    ask(app, "GET", "/afterwards")
-    assert count(registry, http_route="/afterwards", outcome="ok") == 1
-    assert value(registry, REQUEST_DURATION, part="sum", http_route="/afterwards") < 0.3
 
 
 def test_under_a_path_prefix_excluded_paths_and_routes_are_the_same(app: FastAPI) -> None:
@@ -348,61 +440,6 @@ def test_the_context_ends_with_the_request(app: FastAPI) -> None:
     assert asyncio.run(after()) is None
 
 
-def test_a_websocket_passes_untouched(app: FastAPI) -> None:
-    registry = measured(app).registry
-    with TestClient(app) as client, client.websocket_connect("/ws") as channel:
-        assert channel.receive_text() == "hello"
-    assert count(registry) == 0
-
-
-def test_a_cancelled_request_is_counted_once(app: FastAPI) -> None:
-    registry = measured(app).registry
-    entered = asyncio.Event()
-
-    @app.get("/wait")
-    async def wait() -> None:
-        entered.set()
-        await asyncio.Event().wait()
-
-    async def cancel() -> None:
-        transport = httpx2.ASGITransport(app=app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            task = asyncio.create_task(client.get("/wait"))
-            await entered.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(cancel())
-    assert count(registry) == 1
-    assert count(registry, outcome="cancelled", http_response_status_code="499") == 1
-    assert value(registry, ACTIVE_REQUESTS) == 0
-
-
-def _hang_up(url: str, text: str) -> None:
-    address = urlsplit(url)
-    with closing(socket.create_connection((address.hostname, address.port or 80))) as client:
-        client.sendall(text.encode())
-        client.settimeout(5)
-        if text.startswith("GET"):
-            client.recv(1024)
-
-
-def test_a_client_that_leaves_a_stream_is_no_server_error(app: FastAPI) -> None:
-    registry = measured(app).registry
-    with serving(app) as url:
-        _hang_up(url, "GET /endless HTTP/1.1\r\nHost: test\r\n\r\n")
-        assert eventually(lambda: count(registry) == 1)
-    assert count(registry, outcome="disconnected", http_response_status_code="200") == 1
-
-
-def test_a_client_that_leaves_while_uploading_is_no_server_error(app: FastAPI) -> None:
-    registry = measured(app).registry
-    with serving(app) as url:
-        _hang_up(url, "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
-        assert eventually(lambda: count(registry) == 1)
-    assert count(registry, outcome="disconnected", http_response_status_code="499") == 1
-
-
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_an_invented_method_makes_no_label_of_its_own(
     app: FastAPI, http: Literal["h11", "httptools"]
@@ -444,161 +481,3 @@ def test_a_scanner_does_not_make_series(app: FastAPI) -> None:
         if sample.name == "http_server_request_duration_seconds_count"
     ]
     assert [(s.labels["http_route"], s.value) for s in series] == [("unmatched", 200)]
-
-
-# --- the access line
-
-
-@pytest.fixture
-def lines() -> Lines:
-    return Lines()
-
-
-def _logged(app: FastAPI, lines: Lines, path: str) -> Line:
-    hooks = Hooks(excluded=frozenset(), failed=lambda *_: None, access_log=lines)
-    build = app.build_middleware_stack
-    app.middleware_stack = RequestMiddleware(build(), routed=app, hooks=hooks)
-    ask(app, "GET", path)
-    assert len(lines.lines) == 1
-    return lines.lines[0]
-
-
-def test_the_access_line_bears_the_ecs_fields(app: FastAPI, lines: Lines) -> None:
-    line = _logged(app, lines, "/items/7?token=secret")
-    assert 0 < line.pop("event.duration") < 5e9
-    assert line == {
-        "event": "request served",
-        "level": "info",
-        "http.request.method": "GET",
-        "http.response.status_code": 200,
-        "http.route": "/items/{item_id}",
-        "http.response.body.bytes": 10,
-        "url.path": "/items/7",
-        "client.address": "127.0.0.1",
-        "event.outcome": "success",
-        "outcome": "ok",
-    }
-
-
-def test_a_server_error_is_a_line_of_level_error_with_its_exception(
-    app: FastAPI, lines: Lines
-) -> None:
-    line = _logged(app, lines, "/boom")
-    assert (line["level"], line["event.outcome"]) == ("error", "failure")
-    assert isinstance(line["exc_info"], RuntimeError)
-
-
-def test_a_client_error_is_a_line_of_level_info(app: FastAPI, lines: Lines) -> None:
-    assert _logged(app, lines, "/nothing")["level"] == "info"
-
-
-# --- faults of our own
-
-
-class Broken:
-    """Raises whatever is asked of it."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise RuntimeError(f"planted: {name}")
-
-
-@pytest.fixture
-def instruments() -> Instruments:
-    return isolated()
-
-
-def _served_with(app: FastAPI, instruments: Instruments, **hooks: Any) -> httpx2.Response:
-    chosen: dict[str, Any] = {"access_log": Lines(), **hooks}
-    app.middleware_stack = RequestMiddleware(
-        app.build_middleware_stack(),
-        routed=app,
-        hooks=Hooks(
-            excluded=frozenset(), failed=instruments.failed, instruments=instruments, **chosen
-        ),
-    )
-    return ask(app, "GET", "/items/7")
-
-
-def _raising(*_: object) -> Any:
-    raise RuntimeError("planted")
-
-
-@pytest.mark.parametrize(
-    ("hook", "component"),
-    [
-        ({"access_log": Broken()}, "logs"),
-        ({"on_start": _raising}, "tracing"),
-        ({"exemplar": _raising}, "metrics"),
-    ],
-)
-def test_a_fault_in_a_hook_is_counted_and_the_request_served(
-    app: FastAPI, instruments: Instruments, hook: dict[str, Any], component: str
-) -> None:
-    assert _served_with(app, instruments, **hook).json() == {"item": 7}
-    assert value(instruments.registry, LIBRARY_ERRORS, component=component) == 1
-    assert value(instruments.registry, LIBRARY_ERRORS) == 1
-
-
-@pytest.mark.parametrize("part", ["_duration", "_size", "_active"])
-def test_a_fault_in_an_instrument_is_counted_and_the_request_served(
-    app: FastAPI, instruments: Instruments, part: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    middleware = RequestMiddleware(
-        app.build_middleware_stack(),
-        routed=app,
-        hooks=Hooks(excluded=frozenset(), failed=instruments.failed, instruments=instruments),
-    )
-    monkeypatch.setattr(middleware, part, Broken())
-    app.middleware_stack = middleware
-    assert ask(app, "GET", "/items/7").json() == {"item": 7}
-    assert value(instruments.registry, LIBRARY_ERRORS) >= 1
-
-
-@pytest.mark.parametrize(
-    "function", ["route_template", "_request_of", "_ending", "perf_counter", "outcome_of"]
-)
-def test_a_fault_in_each_step_is_counted_and_the_request_served(
-    app: FastAPI, instruments: Instruments, function: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(f"taskscope.middleware.{function}", _raising)
-    assert _served_with(app, instruments).json() == {"item": 7}
-    assert value(instruments.registry, LIBRARY_ERRORS, component="middleware") >= 1
-    assert value(instruments.registry, ACTIVE_REQUESTS) == 0
-
-
-def test_an_app_whose_routes_cannot_be_read_is_served(
-    app: FastAPI, instruments: Instruments
-) -> None:
-    app.add_route("/page", lambda _: PlainTextResponse("page"))
-    middleware = RequestMiddleware(
-        app.build_middleware_stack(),
-        routed=Broken(),  # type: ignore[arg-type] # the fault that is planted
-        hooks=Hooks(excluded=frozenset(), failed=instruments.failed, instruments=instruments),
-    )
-    app.middleware_stack = middleware
-    assert ask(app, "GET", "/page").text == "page"
-    assert value(instruments.registry, LIBRARY_ERRORS, component="middleware") >= 1
-
-
-@pytest.mark.parametrize(
-    ("status", "complete", "gone", "failure", "outcome"),
-    [
-        (200, True, False, None, "ok"),
-        (302, True, False, None, "ok"),
-        (404, True, False, None, "client_error"),
-        (500, True, False, None, "server_error"),
-        (504, True, False, None, "timeout"),
-        (500, True, False, TimeoutError(), "timeout"),
-        (500, True, False, ValueError(), "server_error"),
-        (200, False, False, None, "server_error"),
-        (200, False, True, None, "disconnected"),
-        (500, False, True, ValueError(), "disconnected"),
-        (200, True, True, None, "disconnected"),
-        (499, False, False, asyncio.CancelledError(), "cancelled"),
-        (499, False, True, asyncio.CancelledError(), "disconnected"),
-    ],
-)
-def test_the_outcome_is_one_word(
-    status: int, complete: bool, gone: bool, failure: BaseException | None, outcome: str
-) -> None:
-    assert outcome_of(status=status, complete=complete, gone=gone, failure=failure) == outcome
