@@ -138,13 +138,13 @@ class Tracing:
 
         Then `request.sampled` is true, and what is written about the request after that may name its trace as kept.
         """
-        passage = scope.get(KEY)
-        if not isinstance(passage, Passage) or scope["type"] != "http":
+        passage: Passage | None = scope.get(KEY)
+        if passage is None or scope["type"] != "http":
             return
-        if not passage.sampled and self._keeps_late:
+        if not passage.sampled and worth_keeping(ended, self._slow_s) and self._keeps_late:
             # An event stream is open for as long as the client likes: that is not slow.
-            slow_s = inf if getattr(request, "stream", None) is not None else self._slow_s
-            if worth_keeping(ended, slow_s):
+            endless = getattr(request, "stream", None) is not None
+            if not endless or worth_keeping(ended, inf):
                 self._keep(scope, request, passage, ended)
                 return
         self._count(passage)
