@@ -6,7 +6,7 @@ W3C Trace Context, level 2. What is not well formed is as if it had not been sen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
@@ -51,21 +51,19 @@ class Remote(NamedTuple):
         )
 
 
-def remote_of(headers: Iterable[tuple[bytes, bytes]]) -> Remote | None:
+def remote_of(headers: Collection[tuple[bytes, bytes]]) -> Remote | None:
     """The caller's span as an ASGI request's headers tell it; None if they do not, or not well."""
     found: bytes | None = None
-    state: list[bytes] = []
     for name, value in headers:
         if name == b"traceparent":
             if found is not None:  # two of them are none
                 return None
             found = value
-        elif name == b"tracestate":
-            state.append(value)
-    if found is None:
+    remote = _parent(found) if found is not None else None
+    if remote is None:
         return None
-    remote = _parent(found)
-    return remote if remote is None or not state else remote._replace(state=_state(state))
+    state = [value for name, value in headers if name == b"tracestate"]
+    return remote._replace(state=_state(state)) if state else remote
 
 
 def _parent(text: bytes) -> Remote | None:
