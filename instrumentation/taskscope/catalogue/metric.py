@@ -230,6 +230,11 @@ class Metric:
         """The labels' names in Prometheus, in their declared order."""
         return tuple(label.prometheus for label in self.labels)
 
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether its series are there before anything happened: every label lists its values."""
+        return all(label.values for label in self.labels)
+
     def label(self, name: str) -> Label:
         """The label of that OpenTelemetry or Prometheus name. Raises MetricError if there is none."""
         for label in self.labels:

@@ -99,8 +99,12 @@ async def check_rules(subject: Subject, client: httpx2.AsyncClient) -> list[Find
 
 
 async def check_series(subject: Subject, client: httpx2.AsyncClient) -> list[Finding]:
-    """Metrics that the catalogue declares and Prometheus does not hold."""
-    names = {metric.exposed[0]: metric for metric in subject.catalogue.all_metrics}
+    """Metrics that the catalogue declares and Prometheus does not hold, of those that are there from the start."""
+    names = {
+        metric.exposed[0]: metric
+        for metric in subject.catalogue.all_metrics
+        if metric.starts_at_zero
+    }
     wanted = "|".join(sorted(names))
     answer = await _query(subject, client, f'count by (__name__, job) ({{__name__=~"{wanted}"}})')
     if answer is None:

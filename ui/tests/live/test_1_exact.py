@@ -64,5 +64,9 @@ def test_the_line_of_one_chosen_request_is_found_by_its_trace(
         headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
     )
     assert answer.status_code == 401
-    hits = until(lambda: live.search({"term": {"trace.id": trace}}), within_s=40)
-    assert [hit["_source"]["http.request.id"] for hit in hits] == [answer.headers["x-request-id"]]
+    request = answer.headers["x-request-id"]
+    (told,) = until(lambda: live.search({"term": {"http.request.id": request}}), within_s=40)
+    ours = told["_source"]["trace.id"]
+    assert ours != trace  # a stranger's word does not choose the trace; it is linked to
+    hits = live.search({"term": {"trace.id": ours}})
+    assert [hit["_source"]["http.request.id"] for hit in hits] == [request]
