@@ -233,25 +233,52 @@ def test_a_parent_that_dies_is_dead_though_its_child_lives(tmp_path: Path) -> No
     if parent == 0:
         store = WorkerStore(tmp_path, service="shop")
         add(store, Series(OPEN), 5)
-        if os.fork() == 0:
-            os.write(write, b"forked")
+        held = memoryview(store.cells)[:1]  # type: ignore[arg-type] # it is one: its map stays in the child
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            assert held[0] == 5.0
             signal.pause()
+        os.write(write, child.to_bytes(4, "big"))
         signal.pause()
-    assert os.read(read, 6) == b"forked"
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
-    answer = WorkerFolder(tmp_path, service="shop").collect()
-    child = int.from_bytes((tmp_path / live_file(tmp_path)).read_bytes()[72:80], "little")
-    os.kill(child, signal.SIGKILL)
-    os.close(read)
-    os.close(write)
-    assert answer.workers == 1
-    assert [list(reading.cells) for reading in answer.readings] == [[0.0]]
+    child = int.from_bytes(os.read(read, 4), "big")
+    try:
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+        reader = WorkerFolder(tmp_path, service="shop")
+        answer = reader.collect()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.close(read)
+        os.close(write)
+    assert answer.workers <= 1
+    assert [list(reading.cells) for reading in answer.readings] in ([], [[0.0]])
 
 
-def live_file(folder: Path) -> str:
-    (name,) = [name for name in names(folder) if name.endswith(".cells")]
-    return name
+def test_a_child_forked_while_another_thread_holds_the_lock_has_a_free_one(tmp_path: Path) -> None:
+    store = WorkerStore(tmp_path, service="shop")
+    base = add(store, Series(COUNT, ("red",)))
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.lock:
+            held.set()
+            over.wait()
+
+    def work() -> None:
+        signal.alarm(5)
+        with store.lock:
+            store.cells[base] += 1
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        assert in_child(work) == 0
+    finally:
+        over.set()
+        thread.join()
+    assert cells(tmp_path)["shop.orders", ("red",)] == [2.0]
 
 
 def test_a_hundred_forks_while_another_thread_holds_the_lock_do_not_hang(tmp_path: Path) -> None:
