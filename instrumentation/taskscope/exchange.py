@@ -47,6 +47,7 @@ _PARTED: Final = 2
 _GONE: Final = 4
 _TIMED: Final = 8
 _NAMED: Final = 16
+_TOLD: Final = _WHOLE | _PARTED | _GONE
 _ready: Final = request_ids.ready
 
 
@@ -228,23 +229,30 @@ class Exchange(RequestContext):
     def close(self, failure: BaseException | None) -> None:
         """The request is over: its late span, its line and its series are written, each whatever the others do."""
         layer = self.layer
+        closing_at = perf_counter() if self.state & _TIMED else 0.0
         # As `client_left`, without the call.
         left = getattr(getattr(self._receive, "__self__", None), "disconnected", False)
         if (
             failure is not None
             or left
-            or self.state & ~_NAMED != _WHOLE
+            or self.state & _TOLD != _WHOLE
             or self.status >= 400
             or layer.plain is None
         ):
             self._close_thoroughly(failure)
             return
         try:  # what most requests are, and what costs the least
-            began, scope, size = self.began_at, self.scope, self.body_bytes
+            began, scope, ended_at = self.began_at, self.scope, self.ended_at
             method = scope["method"]
-            key = (method, layer.routes.find(scope), self.status, "ok")
-            times = (self.ended_at - began, self.first_byte_at - began)
-            layer.plain.closed(key, *times, 0 if method == "HEAD" else size)
+            layer.plain.closed(
+                (method, layer.routes.find(scope), self.status, "ok"),
+                ended_at - began,
+                self.first_byte_at - began,
+                0 if method == "HEAD" else self.body_bytes,
+            )
+            if closing_at:
+                spent = self.library_s + perf_counter() - closing_at
+                layer.plain.spent(spent * TIMED_EVERY)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             layer.failed("metrics", error)
         finally:
