@@ -59,11 +59,25 @@ class Prepared:
             _write(child, values[place::3])
 
     def write(self, seconds: float, first_byte_s: float, size: int) -> None:
-        """One request is written at once."""
-        of_seconds, of_first_byte, of_size = self.children
-        of_seconds.observe(seconds)
-        of_first_byte.observe(first_byte_s)
-        of_size.observe(size)
+        """One request is written at once, under one lock where all three lie in one store."""
+        one, two, three = self.children
+        store = one.store
+        if two.store is not store or three.store is not store:
+            one.observe(seconds)
+            two.observe(first_byte_s)
+            three.observe(size)
+            return
+        of_seconds = one.base + bisect_left(one.bounds, seconds)
+        of_first_byte = two.base + bisect_left(two.bounds, first_byte_s)
+        of_size = three.base + bisect_left(three.bounds, size)
+        with store.lock:
+            cells = store.cells
+            cells[of_seconds] += 1.0
+            cells[one.base + len(one.bounds) + 1] += seconds
+            cells[of_first_byte] += 1.0
+            cells[two.base + len(two.bounds) + 1] += first_byte_s
+            cells[of_size] += 1.0
+            cells[three.base + len(three.bounds) + 1] += size
 
 
 class RequestSeries:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -35,12 +33,9 @@ from taskscope.catalogue.builtin import (
     RESPONSE_SIZE,
     TIME_TO_FIRST_BYTE,
 )
-from taskscope.context import RequestContext, current_request
+from taskscope.context import current_request
 from taskscope.exchange import TIMED_EVERY
-from taskscope.middleware import Hooks, RequestMiddleware
-from taskscope.request_fields import MAKERS
-from taskscope.request_ids import request_ids
-from taskscope.testing.metrics import isolated, value
+from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
 
 
@@ -301,69 +296,6 @@ def test_the_time_that_the_library_took_is_counted(app: FastAPI) -> None:
     assert 0 < spent < value(registry, REQUEST_DURATION, part="sum")
 
 
-def test_the_same_message_sent_twice_stays_as_the_application_made_it() -> None:
-    start = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
-
-    async def plain(scope: Any, receive: Any, send: Any) -> None:
-        await send(start)
-        await send({"type": "http.response.body", "body": b""})
-
-    instruments = isolated()
-    middleware = RequestMiddleware(
-        plain,
-        routed=FastAPI(),
-        hooks=Hooks(excluded=frozenset(), failed=instruments.failed, instruments=instruments),
-    )
-    ids = [ask(middleware, "GET", "/").headers["x-request-id"] for _ in range(2)]
-    assert start["headers"] == [(b"a", b"b")]
-    assert ids[0] != ids[1]
-
-
-def test_an_exchange_has_every_field_of_a_request() -> None:
-    """The fields are made one by one when they are read: one that is added to the class needs a maker too."""
-    assert set(MAKERS) == {field.name for field in fields(RequestContext)}
-
-
-def test_a_field_that_was_set_stays_set_and_others_are_made(app: FastAPI) -> None:
-    measured(app)
-    seen: list[RequestContext] = []
-
-    @app.get("/see")
-    async def see() -> None:
-        request = current_request.get()
-        assert request is not None
-        request.user = "hash"
-        seen.append(request)
-
-    ask(app, "GET", "/see")
-    request = seen[0]
-    assert (request.user, request.trace_id, request.method, request.path) == (
-        "hash",
-        None,
-        "GET",
-        "/see",
-    )
-    assert request.known_route() == "/see"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_ids_of_a_forked_process_are_its_own() -> None:
-    request_ids.take()
-    ready, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(write, b"".join(request_ids.take() for _ in range(8)))
-        os._exit(0)
-    mine = {request_ids.take() for _ in range(8)}
-    os.waitpid(child, 0)
-    text = os.read(ready, 256)
-    os.close(ready)
-    os.close(write)
-    theirs = {text[at : at + 32] for at in range(0, len(text), 32)}
-    assert len(theirs) == len(mine) == 8
-    assert not theirs & mine
-
-
 def test_in_flight_is_one_inside_a_request_and_zero_after_it(app: FastAPI) -> None:
     seen = []
     registry = measured(app).registry
@@ -392,52 +324,6 @@ def test_only_the_exact_path_is_excluded(app: FastAPI) -> None:
     registry = measured(app).registry
     ask(app, "GET", "/livez/more")
     assert count(registry) == 1
-
-
-def test_the_request_id_is_the_same_in_context_and_header_and_new_each_time(app: FastAPI) -> None:
-    measured(app)
-    first, second = ask(app, "GET", "/context"), ask(app, "GET", "/context")
-    assert first.headers["x-request-id"] == first.json()["id"]
-    assert len(first.json()["id"]) == 32
-    assert first.json()["id"] != second.json()["id"]
-
-
-@pytest.mark.parametrize(
-    ("sent", "kept"),
-    [
-        ("abc-1.2_3", "abc-1.2_3"),
-        ("x" * 64, "x" * 64),
-        ("x" * 65, None),
-        ("a b", None),
-        ("a\tb", None),
-        ("", None),
-        ("ü", None),
-    ],
-)
-def test_the_callers_request_id_is_kept_only_if_well_formed(
-    app: FastAPI, sent: str, kept: str | None
-) -> None:
-    measured(app)
-    response = ask(app, "GET", "/context", headers={"x-request-id": sent.encode()})
-    assert response.json()["client"] == kept
-    assert response.headers["x-request-id"] != sent
-
-
-def test_the_services_own_request_id_header_is_not_doubled(app: FastAPI) -> None:
-    measured(app)
-    assert ask(app, "GET", "/own-id").headers.get_list("x-request-id") == ["mine"]
-
-
-def test_the_context_ends_with_the_request(app: FastAPI) -> None:
-    measured(app)
-
-    async def after() -> RequestContext | None:
-        transport = httpx2.ASGITransport(app=app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            await client.get("/items/7")
-        return current_request.get()
-
-    assert asyncio.run(after()) is None
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
