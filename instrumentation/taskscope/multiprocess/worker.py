@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Final, cast
 
 from taskscope.catalogue import Across, Kind, Metric
@@ -162,7 +162,7 @@ class WorkerStore:
                 f"{folder}: service {service!r} or {cells} cells cannot be stored; "
                 f"take a lower-case slug of at most 32 characters and at most {CELLS_ROOM} cells"
             )
-        self.lock = Lock()
+        self.lock = RLock()
         self._folder = folder.absolute()
         self._service = service
         self.failed: OnError = failed or _ignore
@@ -283,7 +283,7 @@ class WorkerStore:
 
     def after_fork(self) -> None:
         """In a forked child: a lock of its own, a file of its own, and no hold on its parent's. Never raises."""
-        self.lock = Lock()
+        self.lock = RLock()
         inherited, self._file = self._file, None
         used, keys = self._ends
         self._series = [(series, base) for series, base in self._series if base < used]
