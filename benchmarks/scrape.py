@@ -26,9 +26,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from taskscope import Catalogue, Kind, Label, Metric
 from taskscope.catalogue import Target
-from taskscope.instruments import Instruments
-from taskscope.rendering import Renderer
-from taskscope.store import Store
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.rendering import Renderer
+from taskscope.metrics.store import Store
 
 _ROUNDS: Final = 9
 _HOT_ROUNDS: Final = 15

@@ -19,7 +19,7 @@ from taskscope.catalogue.builtin import (
     UNMATCHED_ROUTE,
 )
 from taskscope.errors import InstrumentError
-from taskscope.store import Reading, Series
+from taskscope.metrics.store import Reading, Series
 
 __all__ = ["PEERS", "Aliases", "aliases", "instrumented_again"]
 

@@ -16,8 +16,8 @@ from typing import Any, Self, TypeVar, cast
 
 from taskscope.catalogue import Metric
 from taskscope.errors import MetricError
-from taskscope.instruments import Instruments
-from taskscope.runs import CANCELLED, Count, Flight, LabelValue, Meter, Run, Time
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.runs import CANCELLED, Count, Flight, LabelValue, Meter, Run, Time
 
 __all__ = ["Measurement", "counted", "in_flight", "timed"]
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import CollectorRegistry
 
-from taskscope.adminport import AdminPort
 from taskscope.catalogue import Catalogue, Metric
-from taskscope.current import offer, withdraw
 from taskscope.errors import InstrumentError
-from taskscope.instruments import Counter, Gauge, Histogram, Instruments
+from taskscope.metrics.current import offer, withdraw
+from taskscope.metrics.instruments import Counter, Gauge, Histogram, Instruments
 from taskscope.probes.database import DatabaseProbe, Engine
 from taskscope.probes.propagation import LOOPBACK
 from taskscope.probes.runtime import Pulse
+from taskscope.scraping.adminport import AdminPort
 from taskscope.settings import Settings
 
 if TYPE_CHECKING:

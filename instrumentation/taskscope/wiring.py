@@ -11,20 +11,20 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from taskscope.adminport import AdminPort
 from taskscope.adoption import Aliases, instrumented_again
 from taskscope.adoption import aliases as aliases_of
-from taskscope.answers import Answers
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LINES, TRACED
 from taskscope.catalogue.groups import GROUPS
 from taskscope.errors import InstrumentError
-from taskscope.exposition import Exposition
-from taskscope.guests import Registry
-from taskscope.instruments import Instruments
-from taskscope.middleware import AccessLog, Hooks, RequestMiddleware
+from taskscope.metrics.guests import Registry
+from taskscope.metrics.instruments import Instruments
 from taskscope.multiprocess import WorkerStore
-from taskscope.scrapes import Scrapes
+from taskscope.requests.middleware import AccessLog, Hooks, RequestMiddleware
+from taskscope.scraping.adminport import AdminPort
+from taskscope.scraping.answers import Answers
+from taskscope.scraping.exposition import Exposition
+from taskscope.scraping.scrapes import Scrapes
 from taskscope.settings import Settings
 from taskscope.telemetry import Telemetry
 

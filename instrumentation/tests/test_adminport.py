@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from taskscope import Settings, instrument
-from taskscope.adminport import AdminPort
 from taskscope.errors import InstrumentError
-from taskscope.instruments import Instruments
-from taskscope.scrapes import Scrapes
+from taskscope.metrics.instruments import Instruments
+from taskscope.scraping.adminport import AdminPort
+from taskscope.scraping.scrapes import Scrapes
 from taskscope.testing.metrics import isolated
 
 TOKEN = "a-token-of-16-chars"

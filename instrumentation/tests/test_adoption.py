@@ -12,8 +12,8 @@ from taskscope.adoption import Aliases, aliases, instrumented_again
 from taskscope.catalogue import Catalogue, Kind, Metric
 from taskscope.catalogue.builtin import ACTIVE_REQUESTS, REQUEST_DURATION, RESPONSE_SIZE
 from taskscope.errors import InstrumentError
-from taskscope.instruments import Instruments
-from taskscope.rendering import Renderer
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.rendering import Renderer
 from taskscope.testing.metrics import isolated
 
 PFI = "prometheus-fastapi-instrumentator"

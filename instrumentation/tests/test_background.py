@@ -14,8 +14,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse, Response
 
 from taskscope import Settings, Telemetry, instrument
-from taskscope.background import watch
 from taskscope.catalogue.builtin import BACKGROUND_DURATION, LIBRARY_ERRORS, REQUEST_DURATION
+from taskscope.requests.background import watch
 from taskscope.testing.metrics import value
 
 
@@ -170,6 +170,6 @@ def test_a_fault_of_ours_fails_no_task(app: FastAPI, monkeypatch: pytest.MonkeyP
     def planted(_: object) -> None:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("taskscope.exchange.Exchange.known_route", planted)
+    monkeypatch.setattr("taskscope.requests.exchange.Exchange.known_route", planted)
     assert ask(app, "/one/thread").text == "sent"
     assert value(registry, LIBRARY_ERRORS, component="middleware") >= 1

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskscope.cardinality import MAX_LABEL_SETS, MAX_SERIES, MAX_VALUE, lines
 from taskscope.catalogue import Catalogue, Kind, Label, Metric
 from taskscope.catalogue.builtin import OVERFLOWED, SERIES
 from taskscope.catalogue.metric import OVERFLOW
-from taskscope.instruments import Instruments
-from taskscope.store import MemoryStore, Series
+from taskscope.metrics.cardinality import MAX_LABEL_SETS, MAX_SERIES, MAX_VALUE, lines
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.store import MemoryStore, Series
 from taskscope.testing.metrics import value
 
 

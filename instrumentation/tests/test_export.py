@@ -11,9 +11,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from taskscope.catalogue.builtin import LIBRARY_ERRORS
-from taskscope.export import SafeExporter, redacted
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.testing.metrics import isolated, value
+from taskscope.tracing.export import SafeExporter, redacted
 
 NEEDLE = "hunter2-needle"
 
@@ -98,7 +98,7 @@ def test_a_span_that_cannot_be_redacted_is_not_sent(
     def broken(_: str) -> str:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("taskscope.export.redact_text", broken)
+    monkeypatch.setattr("taskscope.tracing.export.redact_text", broken)
     inner = Answering(SpanExportResult.SUCCESS)
     exporter = SafeExporter(lambda: inner, redact=True, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.FAILURE
@@ -136,7 +136,7 @@ def test_a_process_that_was_forked_has_an_exporter_of_its_own(
     exporter = SafeExporter(make, redact=True, failed=instruments.failed)
     exporter.export([_span()])
     exporter.export([_span()])
-    monkeypatch.setattr("taskscope.export.os.getpid", lambda: 1)
+    monkeypatch.setattr("taskscope.tracing.export.os.getpid", lambda: 1)
     exporter.export([_span()])
     assert [len(each.sent) for each in made] == [2, 1]
 

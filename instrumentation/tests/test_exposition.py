@@ -25,10 +25,10 @@ from taskscope.catalogue.builtin import (
     SCRAPE_DURATION,
     SCRAPE_SIZE,
 )
-from taskscope.exposition import Exposition
-from taskscope.instruments import Instruments
-from taskscope.scrapes import Scrapes
-from taskscope.store import Exemplar
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.store import Exemplar
+from taskscope.scraping.exposition import Exposition
+from taskscope.scraping.scrapes import Scrapes
 from taskscope.testing.metrics import isolated, value
 
 

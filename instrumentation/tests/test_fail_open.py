@@ -215,21 +215,21 @@ HOOKS = {
     "pipeline": Hook("logs", "taskscope.logs.pipeline.LogPipeline.put"),
     "user's hash": Hook("logs", "taskscope.identity.Identity.hashed"),
     "statement's time": Hook("probes", "taskscope.probes.statements.StatementTimer._find"),
-    "histogram": Hook("metrics", "taskscope.children.bisect_left"),
-    "request's series": Hook("metrics", "taskscope.request_series.RequestSeries.closed"),
-    "decorator": Hook("metrics", "taskscope.runs.Time.ended"),
+    "histogram": Hook("metrics", "taskscope.metrics.children.bisect_left"),
+    "request's series": Hook("metrics", "taskscope.requests.series.RequestSeries.closed"),
+    "decorator": Hook("metrics", "taskscope.metrics.runs.Time.ended"),
     "trace's decision": Hook("tracing", "taskscope.tracing.decider.Decider.decide"),
     "span's name": Hook("tracing", "taskscope.tracing.layers.name_span"),
     "span's user": Hook("tracing", "taskscope.tracing.layers.note_user"),
     "span's end": Hook("tracing", "taskscope.tracing.service.Tracing.on_end", early=True),
     "trace's exemplar": Hook("metrics", "taskscope.tracing.exemplar", early=True),
-    "request's id": Hook("middleware", "taskscope.exchange.Exchange.id_bytes"),
-    "request's opening": Hook("middleware", "taskscope.request_series.RequestSeries.opened"),
-    "response's opening": Hook("middleware", "taskscope.exchange.Exchange._opening"),
-    "route": Hook("middleware", "taskscope.route.RouteFinder.find"),
-    "outcome": Hook("middleware", "taskscope.exchange.outcome_of"),
-    "event stream": Hook("middleware", "taskscope.streams.StreamSeries.open_events"),
-    "stream's events": Hook("middleware", "taskscope.streams.Stream.sent_events"),
+    "request's id": Hook("middleware", "taskscope.requests.exchange.Exchange.id_bytes"),
+    "request's opening": Hook("middleware", "taskscope.requests.series.RequestSeries.opened"),
+    "response's opening": Hook("middleware", "taskscope.requests.exchange.Exchange._opening"),
+    "route": Hook("middleware", "taskscope.routing.route.RouteFinder.find"),
+    "outcome": Hook("middleware", "taskscope.requests.exchange.outcome_of"),
+    "event stream": Hook("middleware", "taskscope.requests.streams.StreamSeries.open_events"),
+    "stream's events": Hook("middleware", "taskscope.requests.streams.Stream.sent_events"),
     "access line": Hook("logs", "taskscope.logs.access.AccessLines._line"),
     "access log": Hook("logs", "taskscope.logs.access.AccessLines.write"),
 }
@@ -318,7 +318,7 @@ def test_a_handler_of_the_service_that_fails_on_our_own_words_is_harmless(
         emit = fail
 
     shop = build()
-    monkeypatch.setattr("taskscope.route.RouteFinder.find", fail)
+    monkeypatch.setattr("taskscope.routing.route.RouteFinder.find", fail)
     own = logging.getLogger("taskscope")
     own.addHandler(handler := Broken())
     try:
@@ -367,7 +367,7 @@ def test_a_background_task_that_cannot_be_measured_runs_all_the_same(
 ) -> None:
     shop = build()
     with monkeypatch.context() as planting:
-        planting.setattr("taskscope.handles.Histogram.at", fail)
+        planting.setattr("taskscope.metrics.handles.Histogram.at", fail)
         assert ask(shop.app, "/later") == BARE["/later"]
     assert "afterwards" in [line["message"] for line in read_lines(shop.spool)]
     assert shop.errors("middleware") >= 1

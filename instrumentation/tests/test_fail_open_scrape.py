@@ -83,16 +83,16 @@ def test_a_collector_of_the_service_that_fails_leaves_the_page_to_the_others(sho
 @pytest.mark.parametrize(
     "target",
     [
-        "taskscope.rendering.Renderer.render",
-        "taskscope.guests.Guests.render",
-        "taskscope.answers.Answers._readings",
-        "taskscope.store.MemoryStore.readings",
+        "taskscope.metrics.rendering.Renderer.render",
+        "taskscope.metrics.guests.Guests.render",
+        "taskscope.scraping.answers.Answers._readings",
+        "taskscope.metrics.store.MemoryStore.readings",
     ],
 )
 def test_a_page_that_cannot_be_made_is_the_last_good_one(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    monkeypatch.setattr("taskscope.scrapes._SHARED_S", 0.0)
+    monkeypatch.setattr("taskscope.scraping.scrapes._SHARED_S", 0.0)
     shop.page()
     with monkeypatch.context() as planting:
         planting.setattr(target, fail)

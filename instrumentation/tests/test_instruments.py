@@ -20,9 +20,9 @@ from taskscope.catalogue.builtin import (
     REQUEST_DURATION,
 )
 from taskscope.catalogue.metric import OVERFLOW
+from taskscope.context import RequestContext, current_request
 from taskscope.errors import MetricError
-from taskscope.instruments import MAX_LABEL_SETS, Instruments
-from taskscope.store import Exemplar
+from taskscope.metrics.instruments import MAX_LABEL_SETS, Instruments
 from taskscope.testing.metrics import isolated, value
 
 PAID = Metric(
@@ -317,22 +317,30 @@ def test_a_fold_is_said_again_after_a_minute_by_metric_and_label(
     assert "shop.orders.open: label state" in caplog.records[1].getMessage()
 
 
-def test_an_observation_and_a_count_bear_the_exemplar_they_are_given(shop: Instruments) -> None:
-    trace = Exemplar("a" * 32, "b" * 16, 0.5, 9.0)
-    shop.counter(PAID).inc(method="card", exemplar=trace)
-    shop.histogram(WAIT).observe(0.5, trace)
+def test_an_observation_and_a_count_bear_the_trace_of_a_sampled_request(shop: Instruments) -> None:
+    request = RequestContext(
+        request_id="1", method="GET", path="/", trace_id="a" * 32, span_id="b" * 16, sampled=True
+    )
+    token = current_request.set(request)
+    try:
+        shop.counter(PAID).inc(method="card")
+        shop.histogram(WAIT).observe(0.5)
+        request.sampled = False
+        shop.histogram(WAIT).observe(5.0)
+    finally:
+        current_request.reset(token)
     marked = {
-        s.name: s.exemplar.labels
+        s.name: (s.exemplar.labels, s.exemplar.value)
         for family in shop.registry.collect()
         for s in family.samples
         if s.exemplar is not None
     }
     labels = {"trace_id": "a" * 32, "span_id": "b" * 16}
-    assert marked == {PAID.series: labels, "shop_wait_seconds_bucket": labels}
+    assert marked == {PAID.series: (labels, 1.0), "shop_wait_seconds_bucket": (labels, 0.5)}
 
 
 def test_what_is_no_exemplar_is_counted_and_the_observation_stands(shop: Instruments) -> None:
-    shop.histogram(WAIT).observe(0.5, {"trace_id": "a"})  # type: ignore[arg-type] # prometheus_client's way
+    shop.histogram(WAIT).at(()).observe(0.5, {"trace_id": "a"})  # type: ignore[arg-type] # prometheus_client's way
     assert value(shop.registry, WAIT) == 1
     assert value(shop.registry, LIBRARY_ERRORS, component="metrics") == 1
 

@@ -137,12 +137,12 @@ def test_what_the_library_says_of_itself_is_a_line_a_minute_with_its_count() -> 
         monotonic=lambda: now[0],
     )
     for _ in range(1000):
-        for name in ("taskscope.instruments", "taskscope_shop"):
+        for name in ("taskscope.metrics.instruments", "taskscope_shop"):
             said = {"name": name, "msg": "label %s is full", "args": ("user",), "levelno": 30}
             route.handle(logging.makeLogRecord(said))
     assert events.count(("label user is full", None)) == 1001
     now[0] = 60.0
-    route.handle(logging.makeLogRecord({**said, "name": "taskscope.instruments"}))
+    route.handle(logging.makeLogRecord({**said, "name": "taskscope.metrics.instruments"}))
     assert events[-1] == ("label user is full", 1000)
 
 

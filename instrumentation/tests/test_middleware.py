@@ -34,7 +34,7 @@ from taskscope.catalogue.builtin import (
     TIME_TO_FIRST_BYTE,
 )
 from taskscope.context import current_request
-from taskscope.exchange import TIMED_EVERY
+from taskscope.requests.exchange import TIMED_EVERY
 from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
 

@@ -13,12 +13,12 @@ from starlette.responses import PlainTextResponse
 from taskscope.catalogue.builtin import ACTIVE_REQUESTS, LIBRARY_ERRORS, REQUEST_DURATION
 from taskscope.context import RequestContext
 from taskscope.ended import Ended
-from taskscope.exchange import Exchange
-from taskscope.instruments import Instruments
-from taskscope.layer import Layer
-from taskscope.middleware import Hooks, RequestMiddleware
-from taskscope.request_series import RequestSeries
-from taskscope.route import RouteFinder
+from taskscope.metrics.instruments import Instruments
+from taskscope.requests.exchange import Exchange
+from taskscope.requests.layer import Layer
+from taskscope.requests.middleware import Hooks, RequestMiddleware
+from taskscope.requests.series import RequestSeries
+from taskscope.routing.route import RouteFinder
 from taskscope.testing.metrics import isolated, value
 
 
@@ -143,7 +143,7 @@ def test_a_fault_in_each_step_is_counted_and_the_request_served(
 def test_a_fault_in_the_judgement_is_counted_and_the_request_measured(
     app: FastAPI, instruments: Instruments, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"taskscope.exchange.{function}", _raising)
+    monkeypatch.setattr(f"taskscope.requests.exchange.{function}", _raising)
     assert served_with(app, instruments, "/boom").status_code == 500
     assert errors(instruments, "middleware") == 1
     assert value(instruments.registry, REQUEST_DURATION, outcome="server_error") == 1

@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from taskscope import Settings, instrument
 from taskscope.context import RequestContext, current_request
-from taskscope.middleware import Hooks, RequestMiddleware
-from taskscope.request_fields import MAKERS
-from taskscope.request_ids import request_ids
+from taskscope.requests.fields import MAKERS
+from taskscope.requests.ids import request_ids
+from taskscope.requests.middleware import Hooks, RequestMiddleware
 from taskscope.testing.metrics import isolated
 
 

@@ -10,9 +10,9 @@ from time import thread_time
 import pytest
 
 from taskscope.catalogue import Kind, Label, Metric
-from taskscope.children import HistogramChild
+from taskscope.metrics.children import HistogramChild
+from taskscope.metrics.store import MemoryStore, Series, Store
 from taskscope.multiprocess import WorkerFolder, WorkerStore
-from taskscope.store import MemoryStore, Series, Store
 
 WAIT = Metric(
     name="shop.wait",

@@ -11,9 +11,9 @@ from zlib import crc32
 import pytest
 
 from taskscope.catalogue import Across, Kind, Label, Metric
+from taskscope.metrics.store import Series
 from taskscope.multiprocess import WorkerFolder, WorkerStore
 from taskscope.multiprocess.layout import HEADER_BYTES, MAX_FILE_BYTES
-from taskscope.store import Series
 
 COUNT = Metric(
     name="shop.orders",

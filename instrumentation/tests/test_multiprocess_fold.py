@@ -11,10 +11,10 @@ from threading import Thread
 import pytest
 
 from taskscope.catalogue import Kind, Label, Metric
+from taskscope.metrics.store import Exemplar, Series
 from taskscope.multiprocess import WorkerFolder, WorkerStore
 from taskscope.multiprocess import folding as folding_module
 from taskscope.multiprocess.files import open_folder, try_exclusive
-from taskscope.store import Exemplar, Series
 
 COUNT = Metric(
     name="shop.orders",

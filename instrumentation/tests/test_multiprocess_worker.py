@@ -12,8 +12,8 @@ import pytest
 
 from taskscope.catalogue import Across, Kind, Label, Metric
 from taskscope.errors import MultiprocessError
+from taskscope.metrics.store import Exemplar, Series
 from taskscope.multiprocess import WorkerFolder, WorkerStore
-from taskscope.store import Exemplar, Series
 
 COUNT = Metric(
     name="shop.orders",

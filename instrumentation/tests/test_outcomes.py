@@ -23,7 +23,7 @@ from taskscope.catalogue.builtin import (
     RESPONSE_SIZE,
     TIME_TO_FIRST_BYTE,
 )
-from taskscope.outcome import outcome_of
+from taskscope.requests.outcome import outcome_of
 from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
 from taskscope.testing.waiting import until

@@ -16,7 +16,7 @@ import redis.asyncio
 from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.catalogue.groups import CACHE, CACHE_DURATION, CACHE_REQUESTS
 from taskscope.errors import MetricError
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.cache import CacheProbe
 from taskscope.testing.engines import Running, free_port, new_password, running
 from taskscope.testing.engines.redis import redis as redis_server

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from taskscope.catalogue.builtin import DB_CONNECTIONS, DB_CONNECTIONS_MAX, LIBRARY_ERRORS
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.database import DatabaseProbe
 from taskscope.testing.metrics import isolated, value
 

@@ -20,7 +20,7 @@ from taskscope.catalogue.builtin import (
     DB_TIMEOUTS,
     DB_WAIT_TIME,
 )
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.database import DatabaseProbe
 from taskscope.testing.engines import Running, free_port, new_password, running
 from taskscope.testing.engines.postgres import dsn, postgres

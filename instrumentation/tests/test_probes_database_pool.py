@@ -22,7 +22,7 @@ from taskscope.catalogue.builtin import (
     DB_WAIT_TIME,
     LIBRARY_ERRORS,
 )
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.database import DatabaseProbe
 from taskscope.testing.metrics import isolated, value
 

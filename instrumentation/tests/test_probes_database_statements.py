@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskscope.catalogue.builtin import DB_OPERATION_DURATION, LIBRARY_ERRORS
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.database import DatabaseProbe
 from taskscope.probes.statements import operation_of
 from taskscope.testing.metrics import isolated, moved, value

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.catalogue.groups import HTTP_CLIENT, HTTP_CLIENT_DURATION
 from taskscope.errors import MetricError
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.httpclient import HttpClientProbe
 from taskscope.testing.metrics import isolated, value
 from taskscope.testing.server import serving

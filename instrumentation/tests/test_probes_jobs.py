@@ -31,7 +31,7 @@ from taskscope.catalogue.groups import (
     JOBS,
 )
 from taskscope.context import current_request
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.jobs import JobsProbe
 from taskscope.testing.engines import Missing, free_ports, new_password, rabbitmq, running
 from taskscope.testing.logs import captured_lines

@@ -18,7 +18,7 @@ from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.catalogue.groups import JOB_DELIVERED, JOB_PUBLISHED, JOBS
 from taskscope.context import RequestContext, current_request
 from taskscope.errors import MetricError
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes import jobs_delivery
 from taskscope.probes.jobs import MAX_CONSUMERS, JobsProbe
 from taskscope.probes.jobs_message import age_s, destination, remote_span, stamped

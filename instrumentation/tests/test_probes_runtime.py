@@ -15,10 +15,10 @@ import uvloop
 
 from taskscope.catalogue import Catalogue, Kind, Metric
 from taskscope.catalogue.builtin import EVENT_LOOP_LAG, GC_PAUSE, LIBRARY_ERRORS, THREADS
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.store import MemoryStore
 from taskscope.probes import runtime
 from taskscope.probes.runtime import MAX_PAUSES, Pulse, thread_count
-from taskscope.store import MemoryStore
 from taskscope.testing.metrics import isolated, value
 
 FOLLOWED = Metric(

@@ -22,7 +22,7 @@ from taskscope.catalogue.groups import (
     WEB_VITALS,
 )
 from taskscope.errors import MetricError
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes import webvitals
 from taskscope.probes.pages import Pages
 from taskscope.probes.webvitals import MAX_BODY, WebVitalsBeacon

@@ -17,7 +17,7 @@ from taskscope.catalogue.groups import (
     WEB_VITAL_DURATION,
     WEB_VITALS,
 )
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.pages import Pages, templates_of
 from taskscope.probes.webvitals import WebVitalsBeacon
 from taskscope.testing.engines import chromium

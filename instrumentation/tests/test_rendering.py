@@ -22,11 +22,11 @@ from prometheus_client.parser import text_string_to_metric_families as classic
 from prometheus_client.registry import Collector
 
 from taskscope.catalogue import Catalogue, Kind, Label, Metric
-from taskscope.families import families
-from taskscope.guests import Guests
-from taskscope.instruments import Instruments
-from taskscope.rendering import Renderer
-from taskscope.store import Exemplar, Reading, Series
+from taskscope.metrics.families import families
+from taskscope.metrics.guests import Guests
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.rendering import Renderer
+from taskscope.metrics.store import Exemplar, Reading, Series
 from taskscope.testing.engines.prometheus import find_promtool
 
 LABELS = (
@@ -295,7 +295,7 @@ def test_others_get_the_interpreter_several_times_in_a_large_scrape(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     paused: list[float] = []
-    monkeypatch.setattr("taskscope.rendering.sleep", paused.append)
+    monkeypatch.setattr("taskscope.metrics.rendering.sleep", paused.append)
     Renderer().render([_reading(WAIT, str(n), "/") for n in range(1_000)], openmetrics=False)
     assert len(paused) == 6
 

@@ -16,9 +16,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
-from taskscope import route as route_module
-from taskscope.route import RouteFinder, route_template
-from taskscope.routing_table import MOST_UNKNOWN, RoutingTable
+from taskscope.routing import route as route_module
+from taskscope.routing.route import RouteFinder, route_template
+from taskscope.routing.table import MOST_UNKNOWN, RoutingTable
 
 Scope = MutableMapping[str, Any]
 
@@ -221,7 +221,7 @@ def test_the_routes_are_never_walked_for_a_request(
     def planted(*_: object) -> None:
         raise AssertionError("the routes were walked")
 
-    monkeypatch.setattr("taskscope.routing_table.walk", planted)
+    monkeypatch.setattr("taskscope.routing.table.walk", planted)
     finder = RouteFinder(app)
     for _ in range(3):
         scope = _scope(path)

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from taskscope.catalogue import Kind, Label, Metric
-from taskscope.children import CounterChild, HistogramChild
-from taskscope.store import Exemplar, MemoryStore, Series, width
+from taskscope.metrics.children import CounterChild, HistogramChild
+from taskscope.metrics.store import Exemplar, MemoryStore, Series, width
 
 COUNT = Metric(name="shop.visits", kind=Kind.COUNTER, unit="{visit}", help="Visits.", owner="shop")
 WAIT = Metric(

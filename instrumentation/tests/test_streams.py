@@ -26,8 +26,8 @@ from taskscope.catalogue.groups import (
     STREAM_OPEN,
     STREAMS,
 )
-from taskscope.events import EventCounter
-from taskscope.streams import close_class
+from taskscope.requests.events import EventCounter
+from taskscope.requests.streams import close_class
 from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
 from taskscope.testing.waiting import until
@@ -275,7 +275,7 @@ def test_a_fault_of_ours_closes_no_connection(
         raise RuntimeError("planted")
 
     for step in ("open", "lived"):
-        monkeypatch.setattr(f"taskscope.streams.StreamSeries.{step}", planted)
+        monkeypatch.setattr(f"taskscope.requests.streams.StreamSeries.{step}", planted)
     with serving(app) as url, to(url, "/echo") as socket:
         socket.send("hello")
         assert socket.recv() == "hello"

@@ -6,7 +6,7 @@ import prometheus_client
 import pytest
 
 from taskscope.catalogue import Kind, Label, Metric
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.testing.conformance import conformance
 from taskscope.testing.metrics import isolated
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from taskscope.route import route_template
+from taskscope.routing.route import route_template
 from taskscope_taskapi.database import DatabaseUnavailable
 from taskscope_taskapi.envelope import failure
 from taskscope_taskapi.problems import Problem

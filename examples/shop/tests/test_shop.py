@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
 from shop.app import create_app
 from shop.catalogue import ORDERS, PACKING, PACKING_DURATION, STOCK
-
 from taskscope import Settings
 
 

@@ -23,8 +23,8 @@ from taskscope.catalogue.builtin import (
     LOG_SHIPPER_UP,
     SPOOL_SIZE,
 )
-from taskscope.instruments import Instruments
 from taskscope.logs.segments import Batch, Line, SpoolReader, pending
+from taskscope.metrics.instruments import Instruments
 from taskscope_exporters.logs.bulk import Fate, Verdict, send
 from taskscope_exporters.logs.client import Cause, Trouble, connect, translated
 from taskscope_exporters.logs.deadletters import FILE_NAME, bury

@@ -16,9 +16,9 @@ import msgspec
 from taskscope.catalogue import Across, Kind, Label, Metric
 from taskscope.catalogue.metric import OVERFLOW
 from taskscope.errors import MetricError
+from taskscope.metrics.store import Series
 from taskscope.multiprocess.layout import Definition, Entry, values_bytes
 from taskscope.multiprocess.merging import COMBINE, Plan, Run, Source
-from taskscope.store import Series
 
 __all__ = ["Metrics", "arrange", "everything"]
 

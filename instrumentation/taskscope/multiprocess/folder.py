@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from taskscope.catalogue import Metric
+from taskscope.metrics.store import Exemplar, Reading
 from taskscope.multiprocess import files
 from taskscope.multiprocess.arranging import Metrics, arrange
 from taskscope.multiprocess.folding import fold_dead
 from taskscope.multiprocess.layout import BadFileError
 from taskscope.multiprocess.merging import Plan, Source, latest, newest_first, readings, total
 from taskscope.multiprocess.reading import Fault, FolderReader, Moment
-from taskscope.store import Exemplar, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

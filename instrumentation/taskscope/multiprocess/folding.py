@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 from zlib import crc32
 
+from taskscope.metrics.store import Exemplar
 from taskscope.multiprocess import files
 from taskscope.multiprocess.arranging import Metrics, everything
 from taskscope.multiprocess.layout import (
@@ -28,7 +29,6 @@ from taskscope.multiprocess.layout import (
 )
 from taskscope.multiprocess.merging import Plan, latest, newest_first, total
 from taskscope.multiprocess.reading import Moment
-from taskscope.store import Exemplar
 
 __all__ = ["fold_dead"]
 

@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from taskscope.catalogue import Across, Kind
-from taskscope.store import Exemplar
+from taskscope.metrics.store import Exemplar
 
 __all__ = [
     "CELLS",

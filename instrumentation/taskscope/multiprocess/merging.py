@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from taskscope.catalogue import Across
+from taskscope.metrics.store import Exemplar, Reading, Series
 from taskscope.multiprocess.layout import Definition, Entry, exemplars
-from taskscope.store import Exemplar, Reading, Series
 
 __all__ = ["COMBINE", "Plan", "Run", "Source", "latest", "newest_first", "readings", "total"]
 

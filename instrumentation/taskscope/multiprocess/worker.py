@@ -23,6 +23,7 @@ from typing import Final, cast
 
 from taskscope.catalogue import Across, Kind, Metric
 from taskscope.errors import MultiprocessError
+from taskscope.metrics.store import Exemplar, Reading, Series, width
 from taskscope.multiprocess import files
 from taskscope.multiprocess.folder import WorkerFolder
 from taskscope.multiprocess.layout import (
@@ -40,7 +41,6 @@ from taskscope.multiprocess.layout import (
     key_record,
     values_bytes,
 )
-from taskscope.store import Exemplar, Reading, Series, width
 
 __all__ = ["WorkerStore"]
 

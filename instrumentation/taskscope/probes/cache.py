@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from taskscope.catalogue.groups import CACHE_DURATION, CACHE_REQUESTS, TTL_CLASSES
 from taskscope.errors import MetricError
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.commands import Command, command_of, hits_and_misses, ttl_class_of, writes_of
 
 __all__ = ["Cache", "CacheProbe"]

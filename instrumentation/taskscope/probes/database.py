@@ -19,7 +19,7 @@ from taskscope.catalogue.builtin import (
     DB_TIMEOUTS,
     DB_WAIT_TIME,
 )
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.pool import Waiters
 from taskscope.probes.statements import StatementTimer
 

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from taskscope.catalogue.groups import HTTP_CLIENT_DURATION
 from taskscope.errors import MetricError
-from taskscope.instruments import Histogram, Instruments
+from taskscope.metrics.instruments import Histogram, Instruments
 from taskscope.probes.propagation import LOOPBACK, Audience, headers_to_take_along
 
 __all__ = ["HttpClient", "HttpClientProbe"]

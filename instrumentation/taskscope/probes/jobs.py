@@ -14,7 +14,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from taskscope.catalogue.groups import JOB_PUBLISH_DURATION, JOB_PUBLISHED
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.jobs_delivery import Consumer, Delivery
 from taskscope.probes.jobs_message import destination, stamped
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from taskscope.catalogue.groups import JOB_AGE, JOB_DELIVERED, JOB_DURATION, JOB_SETTLED
 from taskscope.context import RequestContext, current_request
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.jobs_message import age_s, remote_span
 
 if TYPE_CHECKING:

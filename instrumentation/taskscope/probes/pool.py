@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
-from taskscope.instruments import Counter, Histogram
+from taskscope.metrics.instruments import Counter, Histogram
 
 __all__ = ["PoolQueue", "QueuedPool", "Waiters"]
 

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Final
 
 from taskscope.catalogue.builtin import EVENT_LOOP_LAG, GC_PAUSE, THREADS
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 
 __all__ = ["MAX_PAUSES", "Pulse", "thread_count"]
 

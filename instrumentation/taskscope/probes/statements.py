@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, Final, Protocol
 
 from taskscope.catalogue.builtin import DB_OPERATION_DURATION
-from taskscope.instruments import Histogram
+from taskscope.metrics.instruments import Histogram
 
 __all__ = ["Dialect", "StatementTimer", "operation_of"]
 

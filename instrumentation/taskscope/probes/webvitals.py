@@ -21,7 +21,7 @@ from taskscope.catalogue.groups import (
     LAYOUT_SHIFT,
     WEB_VITAL_DURATION,
 )
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.probes.webvitals_limit import Limit
 from taskscope.probes.webvitals_report import Refused, Report, read
 from taskscope.probes.webvitals_script import SCRIPT

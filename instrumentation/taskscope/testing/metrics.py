@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import CollectorRegistry
 
 from taskscope.catalogue import Catalogue, Kind, Metric
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 
 __all__ = ["Metrics", "Move", "all_moved", "isolated", "moved", "value"]
 

@@ -32,7 +32,7 @@ def taskscope_app() -> object:
 @pytest.fixture
 def taskscope_telemetry(taskscope_app: object) -> Iterator[Telemetry]:
     """The app's Telemetry. For the test, decorated functions are its own, and a wrong declaration is raised."""
-    from taskscope.current import only
+    from taskscope.metrics.current import only
     from taskscope.testing.subject import strictly, telemetry_of
 
     telemetry = telemetry_of(taskscope_app)

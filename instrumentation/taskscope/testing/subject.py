@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from taskscope.errors import InstrumentError
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 from taskscope.telemetry import Telemetry
 
 __all__ = ["strictly", "telemetry_of"]

@@ -14,7 +14,7 @@ from opentelemetry.context import attach, detach
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 from taskscope.context import current_request
-from taskscope.route import Routed, path_within, route_template
+from taskscope.routing.route import Routed, path_within, route_template
 from taskscope.tracing.decider import Decider
 from taskscope.tracing.naming import name_span, note_user
 from taskscope.tracing.passage import KEY, Passage, entering

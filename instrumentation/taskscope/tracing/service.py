@@ -17,12 +17,12 @@ from opentelemetry.trace import NoOpTracer
 
 from taskscope.context import RequestContext
 from taskscope.ended import Ended
-from taskscope.export import otlp
 from taskscope.settings import Settings
 from taskscope.tracing import instrumentor, native
 from taskscope.tracing.batches import Batches
 from taskscope.tracing.bucket import Bucket
 from taskscope.tracing.decider import Decider, Rule
+from taskscope.tracing.export import otlp
 from taskscope.tracing.hops import Hops
 from taskscope.tracing.ids import Ids
 from taskscope.tracing.late import late_span, worth_keeping

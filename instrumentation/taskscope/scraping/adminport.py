@@ -13,8 +13,8 @@ from threading import BoundedSemaphore, Thread
 from typing import Any, Final
 
 from taskscope.errors import InstrumentError
-from taskscope.exposition import FAILED, UNKNOWN, Answer, allowed, headers_of
-from taskscope.scrapes import Scrapes, formatted, gzips
+from taskscope.scraping.exposition import FAILED, UNKNOWN, Answer, allowed, headers_of
+from taskscope.scraping.scrapes import Scrapes, formatted, gzips
 
 __all__ = ["AdminPort"]
 

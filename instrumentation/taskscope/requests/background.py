@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskscope.catalogue.builtin import BACKGROUND_DURATION, UNMATCHED_ROUTE
 from taskscope.context import RequestContext, current_request
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 
 if TYPE_CHECKING:
     from starlette.background import BackgroundTask

@@ -6,19 +6,36 @@ Read by `exchange`. A test holds this and the fields of RequestContext together.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskscope.catalogue.builtin import REQUEST_DURATION
-from taskscope.request_ids import client_id
+from taskscope.requests.ids import client_id
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-    from taskscope.exchange import Exchange
-
 __all__ = ["MAKERS", "METHODS", "Made"]
 
 METHODS: Final = frozenset(REQUEST_DURATION.label("http.request.method").values)
+
+
+class Shared(Protocol):
+    """What all requests of one application share, as far as a request tells of it."""
+
+    logs: object | None
+    instruments: Any
+
+
+class Asked(Protocol):
+    """A request whose fields are asked for."""
+
+    @property
+    def layer(self) -> Shared: ...
+
+    @property
+    def scope(self) -> Scope: ...
+
+    def id_bytes(self) -> bytes: ...
 
 
 class Made:
@@ -29,11 +46,11 @@ class Made:
 
     __slots__ = ("_make", "_place")
 
-    def __init__(self, place: Any, make: Callable[[Exchange, Scope], object]) -> None:
+    def __init__(self, place: Any, make: Callable[[Asked, Scope], object]) -> None:
         self._place = place
         self._make = make
 
-    def __get__(self, request: Exchange | None, owner: object = None) -> object:
+    def __get__(self, request: Asked | None, owner: object = None) -> object:
         if request is None:
             return self
         try:
@@ -43,32 +60,32 @@ class Made:
             self._place.__set__(request, found)
         return found
 
-    def __set__(self, request: Exchange, value: object) -> None:
+    def __set__(self, request: Asked, value: object) -> None:
         self._place.__set__(request, value)
 
 
-def _none(request: Exchange, scope: Scope) -> None:
+def _none(request: Asked, scope: Scope) -> None:
     del request, scope
 
 
-def _false(request: Exchange, scope: Scope) -> bool:
+def _false(request: Asked, scope: Scope) -> bool:
     del request, scope
     return False
 
 
-def _method(request: Exchange, scope: Scope) -> str:
+def _method(request: Asked, scope: Scope) -> str:
     del request
     method: str = scope["method"]
     return method if method in METHODS else "_OTHER"
 
 
-def _address(request: Exchange, scope: Scope) -> str | None:
+def _address(request: Asked, scope: Scope) -> str | None:
     del request
     client = scope.get("client")
     return client[0] if client else None
 
 
-MAKERS: Final[dict[str, Callable[[Exchange, Scope], object]]] = {
+MAKERS: Final[dict[str, Callable[[Asked, Scope], object]]] = {
     "request_id": lambda request, _: request.id_bytes().decode("ascii"),
     "method": _method,
     "path": lambda _, scope: scope["path"],

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Final
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 from taskscope.context import RequestContext, current_request
 from taskscope.ended import Ended
-from taskscope.outcome import GONE, client_left, outcome_of, raised_by
-from taskscope.request_fields import MAKERS, Made
-from taskscope.request_ids import HEADER, request_ids
-from taskscope.request_series import Prepared, RequestSeries, exemplify
+from taskscope.requests.fields import MAKERS, Made
+from taskscope.requests.ids import HEADER, request_ids
+from taskscope.requests.outcome import GONE, client_left, outcome_of, raised_by
+from taskscope.requests.series import Prepared, RequestSeries, exemplify
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from taskscope.layer import Layer
-    from taskscope.streams import Stream
+    from taskscope.requests.layer import Layer
+    from taskscope.requests.streams import Stream
 
 __all__ = ["TIMED_EVERY", "Exchange"]
 

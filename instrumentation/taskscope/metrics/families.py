@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from taskscope.catalogue import Kind, Metric
-from taskscope.store import Exemplar, Reading
+from taskscope.metrics.store import Exemplar, Reading
 
 __all__ = ["StoreCollector", "families", "number"]
 

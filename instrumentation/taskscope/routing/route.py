@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
-from taskscope.routing_table import Routed, RoutingTable, template_text
+from taskscope.routing.table import Routed, RoutingTable, template_text
 
 __all__ = ["RouteFinder", "Routed", "path_within", "route_template"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from taskscope.store import Exemplar, Store
+from taskscope.metrics.store import Exemplar, Store
 
 __all__ = ["CounterChild", "GaugeChild", "HistogramChild", "OnError"]
 
@@ -123,5 +123,7 @@ class HistogramChild:
 def _checked(exemplar: Exemplar) -> Exemplar:
     # One that is no exemplar would fail each scrape from now on.
     if type(exemplar) is not Exemplar:
-        raise TypeError(f"an exemplar is a taskscope.store.Exemplar, not {type(exemplar).__name__}")
+        raise TypeError(
+            f"an exemplar is a taskscope.metrics.store.Exemplar, not {type(exemplar).__name__}"
+        )
     return exemplar

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from taskscope.background import BackgroundSeries
 from taskscope.context import RequestContext
 from taskscope.ended import Ended
-from taskscope.instruments import Instruments
-from taskscope.request_series import RequestSeries
-from taskscope.route import Routed, RouteFinder
-from taskscope.streams import StreamSeries, streams_of
+from taskscope.metrics.instruments import Instruments
+from taskscope.requests.background import BackgroundSeries
+from taskscope.requests.series import RequestSeries
+from taskscope.requests.streams import StreamSeries, streams_of
+from taskscope.routing.route import Routed, RouteFinder
 
 if TYPE_CHECKING:
     from starlette.types import Scope

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-from taskscope.cardinality import Capacity, LabelSets, lines, texts
 from taskscope.catalogue import Metric
 from taskscope.catalogue.builtin import LIBRARY_ERRORS, OVERFLOWED
 from taskscope.catalogue.metric import OVERFLOW
-from taskscope.children import CounterChild, GaugeChild, HistogramChild
 from taskscope.errors import MetricError
-from taskscope.store import Exemplar, MemoryStore, Series, Store
+from taskscope.metrics.cardinality import Capacity, LabelSets, lines, texts
+from taskscope.metrics.children import CounterChild, GaugeChild, HistogramChild
+from taskscope.metrics.exemplars import current_exemplar
+from taskscope.metrics.store import MemoryStore, Series, Store
 
 __all__ = ["Counter", "Gauge", "Histogram", "Instrument", "Owner"]
 
@@ -152,11 +153,14 @@ class Counter(Instrument[CounterChild]):
 
     _child = CounterChild
 
-    def inc(self, amount: float = 1, exemplar: Exemplar | None = None, **labels: str) -> None:
-        """The count is `amount` higher; a negative or infinite one is dropped and counted as a library error."""
+    def inc(self, amount: float = 1, **labels: str) -> None:
+        """The count is `amount` higher; a negative or infinite one is dropped and counted as a library error.
+
+        Within a sampled request its trace is the exemplar.
+        """
         child = self._of(labels)
         if child is not None:
-            child.inc(amount, exemplar)
+            child.inc(amount, current_exemplar(amount))
 
 
 class Gauge(Instrument[GaugeChild]):
@@ -194,8 +198,11 @@ class Histogram(Instrument[HistogramChild]):
 
     _child = HistogramChild
 
-    def observe(self, value: float, exemplar: Exemplar | None = None, **labels: str) -> None:
-        """One more value, in the metric's base unit; one that is not finite is dropped and counted as an error."""
+    def observe(self, value: float, **labels: str) -> None:
+        """One more value, in the metric's base unit; one that is not finite is dropped and counted as an error.
+
+        Within a sampled request its trace is the exemplar.
+        """
         child = self._of(labels)
         if child is not None:
-            child.observe(value, exemplar)
+            child.observe(value, current_exemplar(value))

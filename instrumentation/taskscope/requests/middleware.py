@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from taskscope import background
-from taskscope.connection import Connection
-from taskscope.exchange import Exchange
-from taskscope.layer import AccessLog, Hooks, Layer
-from taskscope.route import Routed, path_within
+from taskscope.requests import background
+from taskscope.requests.connection import Connection
+from taskscope.requests.exchange import Exchange
+from taskscope.requests.layer import AccessLog, Hooks, Layer
+from taskscope.routing.route import Routed, path_within
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

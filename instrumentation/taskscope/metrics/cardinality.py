@@ -14,7 +14,7 @@ from typing import Final
 
 from taskscope.catalogue import Kind, Metric
 from taskscope.catalogue.metric import OVERFLOW
-from taskscope.store import Series
+from taskscope.metrics.store import Series
 
 __all__ = ["MAX_LABEL_SETS", "MAX_SERIES", "MAX_VALUE", "Capacity", "LabelSets", "lines", "texts"]
 

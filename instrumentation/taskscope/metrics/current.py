@@ -15,7 +15,7 @@ from weakref import ref
 
 from taskscope.catalogue import Metric
 from taskscope.context import current_request
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 
 __all__ = ["instruments_for", "offer", "only", "using", "withdraw"]
 

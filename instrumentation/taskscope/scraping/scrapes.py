@@ -13,7 +13,7 @@ from time import monotonic, perf_counter
 from typing import Final
 
 from taskscope.catalogue.builtin import SCRAPE_DURATION, SCRAPE_SIZE
-from taskscope.instruments import Instruments
+from taskscope.metrics.instruments import Instruments
 
 __all__ = ["CLASSIC", "OPENMETRICS", "Format", "Scrapes", "formatted", "gzips"]
 

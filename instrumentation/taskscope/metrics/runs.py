@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 from asyncio import CancelledError
 from collections.abc import Callable
-from time import perf_counter, time
+from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, Final, Protocol
 
 from taskscope.catalogue import Kind, Metric
-from taskscope.context import current_request
-from taskscope.current import instruments_for
 from taskscope.errors import MetricError
-from taskscope.instruments import Instruments
-from taskscope.store import Exemplar
+from taskscope.metrics.current import instruments_for
+from taskscope.metrics.exemplars import current_exemplar
+from taskscope.metrics.instruments import Instruments
 
 __all__ = ["CANCELLED", "OK", "Count", "Flight", "LabelValue", "Meter", "Run", "Time"]
 
@@ -218,7 +217,7 @@ class Time(Meter):
         """Its time is observed."""
         if not run.void:
             child = instruments.histogram(self.metric).at(self._at_end(run))
-            child.observe(run.seconds, _exemplar(run.seconds))
+            child.observe(run.seconds, current_exemplar(run.seconds))
 
     def _check(self, labels: dict[str, LabelValue]) -> None:
         super()._check(labels)
@@ -241,7 +240,7 @@ class Count(Meter):
     def ended(self, instruments: Instruments, run: Run) -> None:
         """It is counted."""
         if not run.void:
-            instruments.counter(self.metric).at(self._at_end(run)).inc(1, _exemplar(1))
+            instruments.counter(self.metric).at(self._at_end(run)).inc(1, current_exemplar(1))
 
 
 class Flight(Meter):
@@ -266,13 +265,6 @@ class Flight(Meter):
         del instruments
         if run.lowered is not None:
             run.lowered.dec()
-
-
-def _exemplar(value: float) -> Exemplar | None:
-    request = current_request.get()
-    if request is None or not request.sampled or not (request.trace_id and request.span_id):
-        return None
-    return Exemplar(request.trace_id, request.span_id, value, time())
 
 
 def _report(instruments: Instruments, error: Exception) -> None:

@@ -16,7 +16,6 @@ from typing import Final
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import CollectorRegistry
 
-from taskscope.cardinality import MAX_LABEL_SETS, MAX_SERIES, Capacity
 from taskscope.catalogue import Catalogue, Kind, Metric
 from taskscope.catalogue.builtin import (
     LIBRARY_ERRORS,
@@ -29,11 +28,12 @@ from taskscope.catalogue.builtin import (
     SERIES,
 )
 from taskscope.catalogue.metric import OVERFLOW
-from taskscope.children import GaugeChild
 from taskscope.errors import MetricError
-from taskscope.families import StoreCollector
-from taskscope.handles import Counter, Gauge, Histogram
-from taskscope.store import MemoryStore, Reading, Store
+from taskscope.metrics.cardinality import MAX_LABEL_SETS, MAX_SERIES, Capacity
+from taskscope.metrics.children import GaugeChild
+from taskscope.metrics.families import StoreCollector
+from taskscope.metrics.handles import Counter, Gauge, Histogram
+from taskscope.metrics.store import MemoryStore, Reading, Store
 
 __all__ = ["MAX_LABEL_SETS", "MAX_SERIES", "Counter", "Gauge", "Histogram", "Instruments"]
 

@@ -10,8 +10,8 @@ import asyncio
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from taskscope.route import path_within
-from taskscope.scrapes import Format, Scrapes, formatted, gzips
+from taskscope.routing.route import path_within
+from taskscope.scraping.scrapes import Format, Scrapes, formatted, gzips
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

@@ -14,8 +14,8 @@ from time import sleep
 from typing import Final
 
 from taskscope.catalogue import Kind, Metric
-from taskscope.families import number
-from taskscope.store import Exemplar, Reading
+from taskscope.metrics.families import number
+from taskscope.metrics.store import Exemplar, Reading
 
 __all__ = ["KEPT_CHARACTERS", "Renderer"]
 

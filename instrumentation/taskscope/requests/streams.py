@@ -17,9 +17,9 @@ from taskscope.catalogue.groups import (
     STREAM_OPEN,
     STREAMS,
 )
-from taskscope.children import CounterChild, GaugeChild
-from taskscope.events import EventCounter
-from taskscope.instruments import Instruments
+from taskscope.metrics.children import CounterChild, GaugeChild
+from taskscope.metrics.instruments import Instruments
+from taskscope.requests.events import EventCounter
 
 __all__ = ["Stream", "StreamSeries", "close_class", "streams_of"]
 

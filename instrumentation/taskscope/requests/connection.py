@@ -10,8 +10,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
-from taskscope.layer import Layer
-from taskscope.streams import Stream, StreamSeries, close_class
+from taskscope.requests.layer import Layer
+from taskscope.requests.streams import Stream, StreamSeries, close_class
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -24,10 +24,10 @@ from taskscope.catalogue.builtin import (
     RESPONSE_SIZE,
     TIME_TO_FIRST_BYTE,
 )
-from taskscope.children import HistogramChild
-from taskscope.instruments import Instruments
-from taskscope.request_fields import METHODS
-from taskscope.store import Exemplar, MemoryStore
+from taskscope.metrics.children import HistogramChild
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.store import Exemplar, MemoryStore
+from taskscope.requests.fields import METHODS
 
 __all__ = ["MOST_PREPARED", "SETTLE_EVERY", "Key", "Prepared", "RequestSeries", "exemplify"]
 

@@ -11,11 +11,11 @@ from prometheus_client.metrics_core import Metric as Family
 
 from taskscope.adoption import Aliases
 from taskscope.catalogue.builtin import FILES_SKIPPED, WORKERS
-from taskscope.guests import Guests, Registry
-from taskscope.instruments import Instruments
+from taskscope.metrics.guests import Guests, Registry
+from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.rendering import Renderer
+from taskscope.metrics.store import Reading
 from taskscope.multiprocess import WorkerFolder, foreign_multiprocess
-from taskscope.rendering import Renderer
-from taskscope.store import Reading
 
 __all__ = ["Answers"]
 

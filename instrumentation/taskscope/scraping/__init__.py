@@ -1,0 +1,1 @@
+"""What answers a scrape: the text, who may have it, and on which port."""
