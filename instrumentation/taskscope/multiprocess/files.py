@@ -46,6 +46,8 @@ NAME: Final = re.compile(
 )
 SERVICE: Final = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What says nothing of the file: without it the sum would fall now, and rise again at the next scrape."""
 _OPEN: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN
@@ -98,16 +100,23 @@ def open_folder(path: Path, *, create: bool = False) -> int:
 
 
 def listed(folder: int) -> list[str]:
-    """The names in the folder, in no order, at most MAX_ENTRIES."""
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in islice(entries, MAX_ENTRIES)]
+    """The names in the folder, in no order, at most MAX_ENTRIES. Raises MultiprocessError if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, MAX_ENTRIES)]
+    except OSError as error:
+        raise MultiprocessError(
+            f"the workers' folder cannot be read ({error.strerror}); "
+            "raise the limit of open files of the service, or look after its disk"
+        ) from error
 
 
 @contextmanager
 def opened(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
     """A descriptor to read a regular file of ours, and its status.
 
-    Raises BadFileError for anything else, and FileNotFoundError if it is gone.
+    Raises BadFileError for anything else, FileNotFoundError if it is gone, and MultiprocessError where this process
+    may open no more files.
     """
     _check(os.stat(name, dir_fd=folder, follow_symlinks=False))
     try:
@@ -115,6 +124,11 @@ def opened(folder: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise MultiprocessError(
+                f"{name}: no more files can be opened ({error.strerror}); "
+                "raise the limit of open files of the service"
+            ) from error
         raise BadFileError("not_regular" if error.errno == errno.ELOOP else "error") from error
     try:
         found = os.fstat(file)

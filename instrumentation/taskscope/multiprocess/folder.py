@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from taskscope.catalogue import Metric
+from taskscope.errors import MultiprocessError
 from taskscope.metrics.store import Exemplar, Reading
 from taskscope.multiprocess import files
 from taskscope.multiprocess.arranging import Metrics, arrange
@@ -91,7 +92,8 @@ class WorkerFolder:
     def collect(self, *, exemplars: bool = True) -> Collected:
         """The sum as it is now; dead workers are in the fold afterwards, unless another process is folding.
 
-        Raises MultiprocessError if the folder is gone, or no longer ours alone.
+        Raises MultiprocessError if the folder is gone, or no longer ours alone, or no more files can be opened: a
+        sum without some of the workers would be a wrong one.
         """
         with self._lock, self._opened() as folder:
             moment, torn = self._tidied(folder, exemplars)
@@ -201,7 +203,7 @@ class WorkerFolder:
         try:
             with files.opened(folder, files.skipped_name(self._service)) as (file, _):
                 return msgspec.json.decode(os.pread(file, 1 << 20, 0), type=dict[str, Fault])
-        except (OSError, BadFileError, msgspec.MsgspecError):
+        except (OSError, BadFileError, MultiprocessError, msgspec.MsgspecError):
             return {}
 
     def _remember(self, folder: int, faults: dict[str, Fault]) -> None:

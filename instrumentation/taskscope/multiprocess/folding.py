@@ -32,8 +32,9 @@ from taskscope.multiprocess.reading import Moment
 
 __all__ = ["fold_dead"]
 
-_KEEPS: Final = frozenset({"version", "foreign"})
-"""Why an old fold is not replaced: a younger version of this library, or another user, counts in it."""
+_KEEPS: Final = frozenset({"version", "foreign", "error"})
+"""Why an old fold is not replaced: a younger version of this library, or another user, counts in it, or it could not
+be read just now."""
 
 
 def fold_dead(
