@@ -19,6 +19,7 @@ from taskscope_alerts.recording import (
 )
 from taskscope_alerts.rule import Alert, Group, RuleError
 from taskscope_alerts.saturation import saturation_alerts
+from taskscope_alerts.telemetry import telemetry_alerts
 
 __all__ = ["SLOW_INTERVAL_S", "alerts_by_name", "groups"]
 
@@ -51,6 +52,7 @@ def groups(catalogue: Catalogue) -> tuple[Group, ...]:
     for subject, alerts in (
         ("absence", absence_alerts(catalogue)),
         ("saturation", saturation_alerts(catalogue)),
+        ("telemetry", telemetry_alerts(catalogue)),
     ):
         made.append(
             Group(name=f"{service}-alerts-{subject}", interval_s=FAST_INTERVAL_S, rules=alerts)

@@ -21,6 +21,7 @@ WATCHDOG: Final = "Watchdog"
 
 STATES: Final = (
     "Absent",
+    "Blocked",
     "Burn",
     "Delayed",
     "Disconnected",
@@ -28,8 +29,11 @@ STATES: Final = (
     "Dropped",
     "Exhausted",
     "Failing",
+    "Overflow",
     "Refused",
     "Saturated",
+    "Skipped",
+    "Timeouts",
 )
 """The last word of an alert's name: the state its subject is in."""
 

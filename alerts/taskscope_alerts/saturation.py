@@ -1,4 +1,4 @@
-"""What fills up or leaks: the database pool, file descriptors, the log path, and the library's own errors.
+"""What fills up, blocks or lags: the database pool, the event loop, file descriptors, the log path.
 
 These are causes, not harm to users, which the objectives' burn tells: each is a ticket.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from taskscope.catalogue import Catalogue, Metric
+from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import (
     DB_CONNECTIONS,
-    LIBRARY_ERRORS,
+    DB_PENDING,
+    DB_TIMEOUTS,
+    EVENT_LOOP_LAG,
     LOG_AGE,
     LOG_DEAD_LETTERS,
     LOG_DROPPED,
@@ -20,52 +22,42 @@ from taskscope.catalogue.builtin import (
     PROCESS_OPEN_FDS,
 )
 from taskscope.catalogue.promql import escape, number, selector
-from taskscope_alerts.advice import logs, saturated
-from taskscope_alerts.expression import binary
+from taskscope_alerts.advice import blocked, logs, saturated
+from taskscope_alerts.expression import all_of, binary
 from taskscope_alerts.rule import Alert
-from taskscope_alerts.runbook import Runbook
-from taskscope_alerts.severity import Severity
+from taskscope_alerts.ticket import ticket
 
-__all__ = ["FD_LIMIT", "LOG_AGE_LIMIT_S", "POOL_LIMIT", "saturation_alerts"]
+__all__ = [
+    "FD_LIMIT",
+    "LAG_LIMIT_S",
+    "LOG_AGE_LIMIT_S",
+    "POOL_LIMIT",
+    "TIMEOUT_LIMIT",
+    "saturation_alerts",
+]
 
 POOL_LIMIT: Final = Decimal("0.9")
+TIMEOUT_LIMIT: Final = Decimal("0.1")
+"""Callers a second that may give up waiting for a connection."""
+LAG_LIMIT_S: Final = Decimal("0.25")
 FD_LIMIT: Final = Decimal("0.8")
 LOG_AGE_LIMIT_S: Final = 60
+
+_LEAST_BEATS: Final = 30
+"""Of the 3,000 in five minutes; a loop that is held for ten seconds at a time beats as rarely."""
 
 
 def saturation_alerts(catalogue: Catalogue) -> tuple[Alert, ...]:
     """Every alert about something that is full, late or lost."""
     return (
         _pool(catalogue),
+        _timeouts(catalogue),
+        _loop(catalogue),
         _descriptors(catalogue),
         _age(catalogue),
         _dropped(catalogue),
         _dead_letters(catalogue),
         _disconnected(catalogue),
-        _library(catalogue),
-    )
-
-
-def _ticket(
-    catalogue: Catalogue,
-    metric: Metric,
-    *,
-    name: str,
-    expr: str,
-    summary: str,
-    description: str,
-    runbook: Runbook,
-    hold: str = "",
-) -> Alert:
-    return Alert(
-        name=name,
-        expr=expr,
-        severity=Severity.TICKET,
-        labels=(("service", catalogue.service), ("subsystem", metric.subsystem)),
-        hold=hold,
-        summary=f"{catalogue.service}: {summary}",
-        description=description,
-        runbook=runbook,
     )
 
 
@@ -73,7 +65,7 @@ def _pool(catalogue: Catalogue) -> Alert:
     series = (
         f'service:db_client_connection_utilization:ratio{{service="{escape(catalogue.service)}"}}'
     )
-    return _ticket(
+    return ticket(
         catalogue,
         DB_CONNECTIONS,
         name="DatabasePoolSaturated",
@@ -88,9 +80,52 @@ def _pool(catalogue: Catalogue) -> Alert:
     )
 
 
+def _timeouts(catalogue: Catalogue) -> Alert:
+    waiting = f"sum({selector(catalogue, DB_PENDING)})"
+    first = '{{ . | first | value | printf "%.0f" }}{{ else }}unknown{{ end }}'
+    now = f"{{{{ with query `{waiting}` }}}}{first}"
+    return ticket(
+        catalogue,
+        DB_TIMEOUTS,
+        name="DatabasePoolTimeouts",
+        expr=f"sum(rate({selector(catalogue, DB_TIMEOUTS)}[5m])) > {number(TIMEOUT_LIMIT)}",
+        hold="5m",
+        summary="requests give up waiting for a database connection",
+        description=(
+            'About {{ $value | printf "%.2f" }} callers a second have given up waiting for a connection of the '
+            f"database pool for 5 minutes; waiting at this moment: {now}. "
+            "Each of them is most likely a request that failed."
+        ),
+        runbook=saturated.timeouts(catalogue),
+        board="runtime",
+    )
+
+
+def _loop(catalogue: Catalogue) -> Alert:
+    lag = f"sum by (instance, le) (rate({selector(catalogue, EVENT_LOOP_LAG, part='bucket')}[5m]))"
+    beats = f"sum by (instance) (increase({selector(catalogue, EVENT_LOOP_LAG, part='count')}[5m]))"
+    return ticket(
+        catalogue,
+        EVENT_LOOP_LAG,
+        name="EventLoopBlocked",
+        expr=all_of(
+            f"histogram_quantile(0.99, {lag}) > {number(LAG_LIMIT_S)}", f"{beats} > {_LEAST_BEATS}"
+        ),
+        hold="5m",
+        summary="the event loop of {{ $labels.instance }} is held up for {{ $value | humanizeDuration }}",
+        description=(
+            "For 5 minutes one wake-up in a hundred on {{ $labels.instance }} has come {{ $value | humanizeDuration }} "
+            "late or later: something computes or blocks inside an async function, and every request of that process "
+            "waits with it."
+        ),
+        runbook=blocked.loop(catalogue),
+        board="runtime",
+    )
+
+
 def _descriptors(catalogue: Catalogue) -> Alert:
     share = binary(selector(catalogue, PROCESS_OPEN_FDS), "/", selector(catalogue, PROCESS_MAX_FDS))
-    return _ticket(
+    return ticket(
         catalogue,
         PROCESS_OPEN_FDS,
         name="FileDescriptorsExhausted",
@@ -106,7 +141,7 @@ def _descriptors(catalogue: Catalogue) -> Alert:
 
 
 def _age(catalogue: Catalogue) -> Alert:
-    return _ticket(
+    return ticket(
         catalogue,
         LOG_AGE,
         name="LogDeliveryDelayed",
@@ -122,7 +157,7 @@ def _age(catalogue: Catalogue) -> Alert:
 
 
 def _dropped(catalogue: Catalogue) -> Alert:
-    return _ticket(
+    return ticket(
         catalogue,
         LOG_DROPPED,
         name="LogLinesDropped",
@@ -137,7 +172,7 @@ def _dropped(catalogue: Catalogue) -> Alert:
 
 
 def _dead_letters(catalogue: Catalogue) -> Alert:
-    return _ticket(
+    return ticket(
         catalogue,
         LOG_DEAD_LETTERS,
         name="LogLinesRefused",
@@ -152,7 +187,7 @@ def _dead_letters(catalogue: Catalogue) -> Alert:
 
 
 def _disconnected(catalogue: Catalogue) -> Alert:
-    return _ticket(
+    return ticket(
         catalogue,
         LOG_SHIPPER_UP,
         name="LogShipperDisconnected",
@@ -164,21 +199,4 @@ def _disconnected(catalogue: Catalogue) -> Alert:
             "the logs board and every log search end where the trouble began."
         ),
         runbook=logs.log_path(catalogue),
-    )
-
-
-def _library(catalogue: Catalogue) -> Alert:
-    component = LIBRARY_ERRORS.label_names[0]
-    increase = f"increase({selector(catalogue, LIBRARY_ERRORS)}[10m])"
-    return _ticket(
-        catalogue,
-        LIBRARY_ERRORS,
-        name="TelemetryFailing",
-        expr=binary(f"sum by ({component}) ({increase})", ">", "0"),
-        summary=f"the telemetry itself fails in {{{{ $labels.{component} }}}}",
-        description=(
-            f'About {{{{ $value | printf "%.0f" }}}} errors in 10 minutes inside {{{{ $labels.{component} }}}} were '
-            "kept from the requests. Users are served, but what that part would have told is missing."
-        ),
-        runbook=saturated.library(catalogue),
     )

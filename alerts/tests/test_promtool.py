@@ -89,6 +89,25 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "offset 5m >= 0",
         ">= 0",
     ),
+    "a lag that is let pass": ("saturation", "EventLoopBlocked: two", "> 0.25\n", "> 0.5\n"),
+    "too many who may give up": (
+        "saturation",
+        "DatabasePoolTimeouts: one",
+        "> 0.1\n",
+        "> 0.3\n",
+    ),
+    "a series that is new and not seen": (
+        "telemetry",
+        "LabelOverflow: a label",
+        "present_over_time",
+        "absent_over_time",
+    ),
+    "a series that is new after a pause": (
+        "telemetry",
+        "LabelOverflow: what overflowed",
+        "[1h] offset",
+        "[1m] offset",
+    ),
     "a time-out that counts as good": (
         "recording",
         "steady traffic",

@@ -10,7 +10,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 
 from taskscope.catalogue import Catalogue
+from taskscope.catalogue.links import BOARDS
 from taskscope.testing.engines.prometheus import promtool
+from taskscope_alerts import alerts_by_name
 from taskscope_alerts.render import render, rules_yaml
 from taskscope_taskapi.catalogue import CATALOGUE
 
@@ -67,7 +69,9 @@ def test_each_alert_links_its_board_and_its_runbook(catalogue: Catalogue) -> Non
     for rule in rules:
         notes = rule["annotations"]
         assert notes["runbook_url"] == catalogue.links.runbook(rule["alert"])
-        assert notes["dashboard_url"] == catalogue.links.board(catalogue.service, "oncall")
+        board = alerts_by_name(catalogue)[rule["alert"]][0].board
+        assert board in BOARDS
+        assert notes["dashboard_url"] == catalogue.links.board(catalogue.service, board)
 
 
 @pytest.mark.engine

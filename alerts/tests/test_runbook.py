@@ -13,6 +13,7 @@ from taskscope.testing.promql import lint
 from taskscope_alerts import alerts_by_name
 from taskscope_alerts.advice import addresses
 from taskscope_alerts.render import runbooks
+from taskscope_alerts.rule import STATES
 from taskscope_alerts.runbook import Step
 from taskscope_taskapi.catalogue import CATALOGUE
 
@@ -89,7 +90,8 @@ def test_every_variable_a_command_takes_from_the_shell_is_set_by_both_kinds_of_s
     for name in addresses.VARIABLES:
         assert f"{name}=" in local.code
         assert f"{name}=" in containers.code
-    known = {*addresses.VARIABLES, "USER", "NF", "POSTGRES_PASSWORD", "POSTGRES_USER"}
+    in_container = {"POSTGRES_PASSWORD", "POSTGRES_USER", "TASKSCOPE_MULTIPROCESS_DIR"}
+    known = {*addresses.VARIABLES, "USER", "NF", *in_container}
     for name, text in runbooks(CATALOGUE).items():
         steps, _, rest = text.partition("## Addresses and logins")
         assert set(re.findall(r"\$\{?([A-Z_]{2,})", steps)) <= known, name
@@ -112,9 +114,7 @@ def test_no_runbook_begins_like_a_page(name: str) -> None:
 
 def test_every_runbook_links_only_runbooks_that_exist() -> None:
     known = set(alerts_by_name(CATALOGUE))
-    named = re.compile(
-        r"\b(?:[A-Z][a-z]+){2,}(?:Absent|Burn|Delayed|Disconnected|Down|Dropped|Saturated)\b"
-    )
+    named = re.compile(rf"\b(?:[A-Z][a-z]+)+(?:{'|'.join(STATES)})\b")
     for name, text in runbooks(CATALOGUE).items():
         assert set(named.findall(text)) <= known, name
 

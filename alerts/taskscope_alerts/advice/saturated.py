@@ -1,4 +1,4 @@
-"""The words about what is full, the pool or file descriptors, and about errors of the telemetry itself."""
+"""The words about what is full: the database pool, or file descriptors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from taskscope.catalogue.builtin import (
     ACTIVE_REQUESTS,
     DB_CONNECTIONS,
     DB_CONNECTIONS_MAX,
-    LIBRARY_ERRORS,
+    DB_OPERATION_DURATION,
+    DB_PENDING,
+    DB_TIMEOUTS,
+    DB_WAIT_TIME,
     PROCESS_MAX_FDS,
     PROCESS_OPEN_FDS,
 )
@@ -15,7 +18,7 @@ from taskscope.catalogue.promql import escape, selector
 from taskscope_alerts.advice import first_look
 from taskscope_alerts.runbook import Runbook, Step
 
-__all__ = ["descriptors", "library", "pool"]
+__all__ = ["descriptors", "pool", "timeouts"]
 
 
 def pool(catalogue: Catalogue) -> Runbook:
@@ -84,6 +87,58 @@ def _pool_mitigate() -> tuple[Step, ...]:
     )
 
 
+def timeouts(catalogue: Catalogue) -> Runbook:
+    """Callers give up waiting for a connection."""
+    return Runbook(
+        meaning=(
+            "Users get errors, or an answer after seconds: a request asked the pool for a database connection, waited "
+            "as long as it may, and had none. The pool is not nearly full, it is full, and the requests queue."
+        ),
+        urgency=(
+            "A ticket by itself; the share of requests that it spoils is judged by the budget alerts, and if one of "
+            "them came too, this is its cause: begin here. One caller in ten seconds is the threshold."
+        ),
+        look=_timeouts_look(catalogue),
+        causes=(
+            "A statement that became slow, or a lock that everybody waits for: connections come back late.",
+            "A transaction left open while something else is awaited, such as a call to another service.",
+            "More requests at a time than connections: each needs one for its whole length.",
+            "A connection leak: idle falls to 0 and stays there, also without traffic.",
+            "The database was away: the pool makes its connections anew, and those who wait meanwhile give up.",
+        ),
+        mitigate=(
+            *_pool_mitigate(),
+            Step(
+                text="It helped when the third query of the first look stays at 0 for five minutes, at the usual "
+                "traffic. To see the alert come by intent, give the pool one connection on a stack of your own."
+            ),
+        ),
+        resolves="When fewer than one caller in ten seconds gave up in the last five minutes.",
+    )
+
+
+def _timeouts_look(catalogue: Catalogue) -> tuple[Step, ...]:
+    operation, role, shard, _ = DB_OPERATION_DURATION.label_names
+    buckets = selector(catalogue, DB_OPERATION_DURATION, part="bucket")
+    waits = selector(catalogue, DB_WAIT_TIME, part="bucket")
+    return (
+        Step(
+            text="Who waits, how long (p95, in seconds), and who gives up? One instance alone leaks connections.",
+            code=f"{selector(catalogue, DB_PENDING)}\n"
+            f"histogram_quantile(0.95, sum by (instance, le) (rate({waits}[5m])))\n"
+            f"sum by (instance) (rate({selector(catalogue, DB_TIMEOUTS)}[5m]))",
+            language="promql",
+        ),
+        Step(
+            text="Which statements hold the connections? A p95 that rose with the trouble is the cause; none did: more "
+            "traffic, or a transaction that waits for something else.",
+            code=f"histogram_quantile(0.95, sum by ({operation}, {role}, {shard}, le) (rate({buckets}[5m])))",
+            language="promql",
+        ),
+        *_pool_look(catalogue),
+    )
+
+
 def descriptors(catalogue: Catalogue) -> Runbook:
     """A process has nearly used up its file descriptors."""
     return Runbook(
@@ -127,58 +182,3 @@ def descriptors(catalogue: Catalogue) -> Runbook:
 def _hours_left(catalogue: Catalogue) -> str:
     used, most = selector(catalogue, PROCESS_OPEN_FDS), selector(catalogue, PROCESS_MAX_FDS)
     return f"({most} - {used}) / deriv({used}[1h]) / 3600"
-
-
-def library(catalogue: Catalogue) -> Runbook:
-    """The telemetry itself raises errors."""
-    return Runbook(
-        meaning=(
-            "An error was raised inside the telemetry, caught, and kept from the request: **users are served**. What "
-            "that part would have told is missing: `middleware` and `metrics` make the objectives count too few "
-            "requests, `logs` and `tracing` leave gaps there, `probes` freezes the pool's gauges."
-        ),
-        urgency=(
-            "A ticket. If `middleware` or `metrics` fail for a large share of the requests, distrust the burn alerts "
-            "and look at the proxy's log for what users get: the second query is that share."
-        ),
-        look=_library_look(catalogue),
-        causes=(
-            "A metric is used with a label it does not declare, since the last release.",
-            "A value that cannot be measured or written: not a number, an object whose text raises.",
-            "An OTLP endpoint that is set and does not answer (`tracing`).",
-            "A fault of the library itself.",
-        ),
-        mitigate=(
-            first_look.roll_back(
-                "If it began with a release and the share is large, go back to the one before."
-            ),
-            Step(
-                text="Or switch the failing part off until it is mended: `metrics=False`, `logs=False` or "
-                "`tracing=False` in the call of `taskscope.instrument`. Without metrics MetricsAbsent will page."
-            ),
-        ),
-        resolves="Ten minutes after the last error.",
-    )
-
-
-def _library_look(catalogue: Catalogue) -> tuple[Step, ...]:
-    component = LIBRARY_ERRORS.label_names[0]
-    return (
-        Step(
-            text="Which part, on which instance, how often?",
-            code=f"sum by (instance, {component}) (increase({selector(catalogue, LIBRARY_ERRORS)}[10m]))",
-            language="promql",
-        ),
-        Step(
-            text="Errors for each request; near 0 it touches nobody's judgement.",
-            code=f"sum(rate({selector(catalogue, LIBRARY_ERRORS)}[5m])) / "
-            f'on () service:http_requests:rate5m{{service="{escape(catalogue.service)}"}}',
-            language="promql",
-        ),
-        first_look.log_lines(
-            catalogue,
-            "The library says each cause once a minute, with its traceback.",
-            levels=("warning", "error", "critical"),
-        ),
-        first_look.youngest(catalogue),
-    )
