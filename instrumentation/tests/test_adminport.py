@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from time import monotonic, process_time, sleep
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -16,9 +17,11 @@ from fastapi.testclient import TestClient
 from taskscope import Settings, instrument
 from taskscope.errors import InstrumentError
 from taskscope.metrics.instruments import Instruments
+from taskscope.scraping import adminport
 from taskscope.scraping.adminport import AdminPort
 from taskscope.scraping.scrapes import Scrapes
 from taskscope.testing.metrics import isolated
+from taskscope.testing.scarcity import descriptors_left
 
 TOKEN = "a-token-of-16-chars"
 
@@ -89,6 +92,34 @@ def test_one_more_caller_than_seats_is_hung_up_on_and_the_next_is_served(port: A
             statuses.add(_get(port, **bearer)[0])
         except OSError:
             continue
+
+
+def test_a_caller_that_dribbles_keeps_no_seat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adminport, "_CALLER_S", 0.3)
+    made = _port(isolated())
+    made.start()
+    with socket.create_connection(("127.0.0.1", made.port or 0), timeout=10) as slow:
+        began = monotonic()
+        with suppress(ConnectionError):
+            while monotonic() - began < 5:
+                slow.sendall(b"G")  # a byte each time, well before a time-out of its own
+                sleep(0.02)
+        assert 0.2 < monotonic() - began < 4
+    made.close()
+
+
+def test_without_descriptors_it_takes_no_core_and_answers_when_there_are_some_again(
+    port: AdminPort,
+) -> None:
+    with ExitStack() as callers:
+        with descriptors_left(1):  # the caller's own
+            waiting = socket.create_connection(("127.0.0.1", port.port or 0), timeout=10)
+            callers.enter_context(waiting)
+            waiting.sendall(b"GET /other HTTP/1.0\r\n\r\n")
+            before = process_time()
+            sleep(0.5)  # what it costs in that time is what is asked
+            assert process_time() - before < 0.05
+        assert waiting.recv(12) == b"HTTP/1.0 404"
 
 
 def test_a_taken_port_is_one_sentence_and_a_shared_one_is_not_taken(port: AdminPort) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 from typing import Any
 
 import httpx2
@@ -144,6 +146,36 @@ def test_the_text_is_made_off_the_event_loop(endpoint: Exposition, counted: Coun
     _scrape(endpoint)
     assert counted.threads != []
     assert threading.get_ident() not in counted.threads
+
+
+def test_a_scrape_is_answered_while_all_threads_of_the_loop_wait(endpoint: Exposition) -> None:
+    async def scrape() -> int:
+        loop, silent = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        waiting = loop.run_in_executor(None, silent.wait)  # as a look-up does at a dead name server
+        try:
+            async with asyncio.timeout(5), _client(endpoint) as client:
+                return (await client.get("/metrics")).status_code
+        finally:
+            silent.set()
+            await waiting
+
+    assert asyncio.run(scrape()) == 200
+
+
+def test_scrapes_over_two_event_loops_at_once_are_all_answered(
+    endpoint: Exposition, instruments: Instruments
+) -> None:
+    instruments.registry.register(_Slow())
+    with ThreadPoolExecutor(4) as callers:
+        answers = callers.map(lambda _: _scrape(endpoint).status_code, range(8))
+        assert set(answers) == {200}
+
+
+class _Slow(Counted):
+    def collect(self) -> Iterable[Metric]:
+        sleep(0.05)  # long enough for others to come meanwhile
+        return super().collect()
 
 
 @pytest.mark.parametrize("wanted", [True, False], ids=["gzip", "plain"])

@@ -5,11 +5,14 @@ With it `/metrics` is not on the port that the world reaches, and a scrape does 
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Thread
+from time import monotonic, sleep
 from typing import Any, Final
 
 from taskscope.errors import InstrumentError
@@ -22,6 +25,7 @@ _HOST: Final = "127.0.0.1"
 _AT_ONCE: Final = 8
 _CALLER_S: Final = 5.0
 _POLL_S: Final = 0.1
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOT_HERE: Final = Answer(404, b"")
 
 
@@ -29,7 +33,8 @@ class AdminPort:
     """Answers `path` on `port` of the loopback from `start` to `close`; 0 takes any free port.
 
     shared: several worker processes listen on the same port, and the system picks one for each connection.
-    At most 8 scrapes at once; one more is hung up on. A caller that says nothing for 5 s is hung up on.
+    At most 8 scrapes at once; one more is hung up on. A caller that has not said what it wants within 5 s is not
+    listened to any longer, and one that does not take its answer within 5 s is hung up on.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class _Server(ThreadingHTTPServer):
         self.owner = port
         self._shared = shared
         self._seats = BoundedSemaphore(_AT_ONCE)
+        self._since: dict[socket.socket, float] = {}
         super().__init__(address, _Caller)
 
     def server_bind(self) -> None:
@@ -113,17 +119,43 @@ class _Server(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                # The caller still waits in the queue: asked again at once, it would cost a whole core.
+                sleep(_POLL_S)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._seats.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        self._since[request] = monotonic()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread can be started
+            self._leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._seats.release()
+            self._leave(request)
+
+    def _leave(self, request: socket.socket) -> None:
+        self._since.pop(request, None)
+        self._seats.release()
+
+    def service_actions(self) -> None:
+        # A caller's own time-out starts anew with each byte.
+        now = monotonic()
+        for request, since in tuple(self._since.items()):
+            if now - since > _CALLER_S and self._since.pop(request, None) is not None:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RD)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         del request, client_address

@@ -7,8 +7,11 @@ routes, so a catch-all route cannot hide it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Final, NamedTuple
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskscope.routing.route import path_within
 from taskscope.scraping.scrapes import Format, Scrapes, formatted, gzips
@@ -73,7 +76,7 @@ class Exposition:
     def __init__(self, scrapes: Scrapes, *, token: str | None = None) -> None:
         self._scrapes = scrapes
         self._token = token
-        self._under_way: dict[tuple[Format, bool], asyncio.Task[bytes]] = {}
+        self._under_way: dict[tuple[Format, bool], asyncio.Future[bytes]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One scrape is answered."""
@@ -107,14 +110,13 @@ class Exposition:
         if fresh is not None:
             return fresh
         key = (wanted, zipped)
-        task = self._under_way.get(key)
-        if task is None or task.done():
-            task = asyncio.create_task(
-                asyncio.to_thread(self._scrapes.answer, wanted, zipped=zipped)
-            )
-            self._under_way[key] = task
+        answer = self._under_way.get(key)
+        loop = asyncio.get_running_loop()
+        if answer is None or answer.done() or answer.get_loop() is not loop:
+            answer = _in_thread(loop, lambda: self._scrapes.answer(wanted, zipped=zipped))
+            self._under_way[key] = answer
         # Shielded: a scraper that hangs up must not cancel what others wait for.
-        return await asyncio.shield(task)
+        return await asyncio.shield(answer)
 
 
 class ExpositionMiddleware:
@@ -130,6 +132,30 @@ class ExpositionMiddleware:
             await self._endpoint(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], bytes]) -> asyncio.Future[bytes]:
+    """What `work` gives or raises, from a thread of its own.
+
+    The loop's own threads may all wait, for a name server that is silent say, and then is the time to be scraped.
+    """
+    answer: asyncio.Future[bytes] = loop.create_future()
+
+    def settle(set_: Callable[[Any], None], found: object) -> None:
+        if not answer.done():
+            set_(found)
+
+    def run() -> None:
+        ended: tuple[Callable[[Any], None], object]
+        try:
+            ended = answer.set_result, work()
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is awaited
+            ended = answer.set_exception, error
+        with suppress(RuntimeError):  # the loop is closed, nobody waits any more
+            loop.call_soon_threadsafe(settle, *ended)
+
+    Thread(target=run, name="taskscope scrape", daemon=True).start()
+    return answer
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
