@@ -103,6 +103,18 @@ class Settings:
                     self.metrics_path,
                     "begin it with /",
                 ),
+                *(
+                    _unless(
+                        found is None or isinstance(found, Path),
+                        name,
+                        found,
+                        f"write Path({str(found)!r})",
+                    )
+                    for name, found in (
+                        ("spool", self.spool),
+                        ("multiprocess_dir", self.multiprocess_dir),
+                    )
+                ),
                 _unless(
                     self.log_level in _LEVELS,
                     "log_level",

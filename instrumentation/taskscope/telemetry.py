@@ -91,7 +91,10 @@ class Telemetry:
         return self.instruments.histogram(metric)
 
     def watch_database(self, engine: Engine, *, role: str = "primary", shard: str = "0") -> None:
-        """A SQLAlchemy (async) engine's pool and statements are among the series from now on."""
+        """A SQLAlchemy (async) engine's pool and statements are among the series from now on.
+
+        role, shard: which database it leads to; see `DatabaseProbe.watch`. Raises MetricError for what is no engine.
+        """
         self._database.watch(engine, role=role, shard=shard)
 
     def watch_cache(self, client: Cache, *, name: str = "default", ttl_class: str = "none") -> None:

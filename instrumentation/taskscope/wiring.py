@@ -62,8 +62,10 @@ def instrument(
     settings: by default read from the environment. registry: metrics of prometheus_client that the service has
     already, such as its default REGISTRY; they are answered beside the catalogue's.
     aliases: peers whose old metric names stay alive; see `taskscope.adoption.aliases`.
-    Raises InstrumentError if the app has started, SettingsError for a wrong environment.
+    Raises InstrumentError if the app has started or is none of Starlette's, SettingsError for a wrong environment,
+    CatalogueError for a name that is no slug.
     """
+    _check(app, tracing)
     known = getattr(app.state, "telemetry", None)
     if isinstance(known, Telemetry):
         said = instrumented_again(known, service_name=service_name, catalogue=catalogue)
@@ -117,6 +119,16 @@ def instrument(
     app.state.telemetry = telemetry
     _close_at_shutdown(app, telemetry)
     return telemetry
+
+
+def _check(app: object, tracing: object) -> None:
+    if not all(hasattr(app, part) for part in ("state", "build_middleware_stack", "router")):
+        raise InstrumentError(
+            f"instrument: {type(app).__name__} is no application of FastAPI or Starlette; "
+            "pass the app itself, before anything is wrapped around it"
+        )
+    if tracing not in (True, False, "native"):
+        raise InstrumentError(f"instrument: tracing is {tracing!r}; take True, False or 'native'")
 
 
 class _Service(NamedTuple):

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from taskscope.metrics import current
 from taskscope.catalogue import Kind, Label, Metric
 from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.context import RequestContext, current_request
 from taskscope.decorators import counted, in_flight, timed
 from taskscope.errors import MetricError
+from taskscope.metrics import current
 from taskscope.metrics.instruments import Instruments
 from taskscope.testing.metrics import isolated, value
 

@@ -57,6 +57,12 @@ class Catalogue:
             raise CatalogueError(
                 f"service {self.service!r} is not a lower-case slug of at most {_MAX_SERVICE} characters; rename it"
             )
+        for what in ("metrics", "objectives", "targets"):
+            found = getattr(self, what)
+            if not isinstance(found, tuple):
+                raise CatalogueError(
+                    f"{self.service}: {what} is a {type(found).__name__}; write a tuple, {what}=(…,)"
+                )
         defaults = (
             Target(name="service", job=self.service),
             Target(name="shipper", job=f"{self.service}-shipper"),

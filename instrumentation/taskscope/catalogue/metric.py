@@ -113,6 +113,10 @@ class Label:
     bounded_by: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, tuple):  # a text would be a value for each of its letters
+            raise MetricError(
+                f"label {self.name}: values is {self.values!r}, which is no tuple; write values=('card',)"
+            )
         if not _NAME.match(self.name) or self.prometheus in _RESERVED_LABELS:
             raise MetricError(
                 f"label {self.name!r} is not a lower-case dotted name that Prometheus leaves free; rename it"
@@ -173,6 +177,7 @@ class Metric:
             )
         if not self.owner:
             raise MetricError(f"{self.name}: nobody owns it; name the team that answers for it")
+        self._check_tuples()
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
             raise MetricError(f"{self.name}: labels {names} repeat; list each label once")
@@ -181,6 +186,18 @@ class Metric:
                 f"{self.name}: workers' {self.kind.value}s are always summed; remove across={self.across}"
             )
         self._check_buckets()
+
+    def _check_tuples(self) -> None:
+        labels: object = self.labels  # what is declared is not always what is typed
+        if not isinstance(labels, tuple) or not all(isinstance(each, Label) for each in labels):
+            raise MetricError(
+                f"{self.name}: labels is {labels!r}, which is no tuple of Label; write labels=(Label(…),)"
+            )
+        bounds: object = self.buckets
+        if not isinstance(bounds, tuple):
+            raise MetricError(
+                f"{self.name}: buckets is {bounds!r}, which is no tuple; write buckets=(0.1, 1.0)"
+            )
 
     def _check_buckets(self) -> None:
         if self.kind is not Kind.HISTOGRAM:

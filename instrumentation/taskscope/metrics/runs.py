@@ -116,6 +116,11 @@ class Meter:
     def __init__(
         self, metric: Metric, instruments: Instruments | None, labels: dict[str, LabelValue]
     ) -> None:
+        declared: object = metric  # `@timed` without its metric hands over the function
+        if not isinstance(declared, Metric):
+            raise MetricError(
+                f"{self.word}(): {declared!r} is no Metric; write @{self.word}(METRIC)"
+            )
         self.metric = metric
         self._fixed = instruments
         self._told = False

@@ -19,6 +19,7 @@ from taskscope.catalogue.builtin import (
     DB_TIMEOUTS,
     DB_WAIT_TIME,
 )
+from taskscope.errors import MetricError
 from taskscope.metrics.instruments import Instruments
 from taskscope.probes.pool import Waiters
 from taskscope.probes.statements import StatementTimer
@@ -65,9 +66,15 @@ class DatabaseProbe:
         """The engine's pool and statements are among the series from now on; the second time changes nothing.
 
         role, shard: which database it leads to, for the statements' series. An AsyncEngine, its sync engine and
-        those made of it by `execution_options` share pool and dialect, and are one. Never raises.
+        those made of it by `execution_options` share pool and dialect, and are one. Raises
+        MetricError for what is not an engine, and nothing else.
         """
         target = getattr(engine, "sync_engine", engine)
+        if not (hasattr(type(target), "pool") or "pool" in getattr(target, "__dict__", ())):
+            raise MetricError(
+                f"database {role} {shard}: {type(engine).__name__} is not an engine of SQLAlchemy; "
+                "pass Engine or AsyncEngine"
+            )
         with self._lock:
             if any(_same(known, target) for known in self._engines):
                 return

@@ -14,6 +14,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from taskscope.catalogue.groups import JOB_PUBLISH_DURATION, JOB_PUBLISHED
+from taskscope.errors import MetricError
 from taskscope.metrics.instruments import Instruments
 from taskscope.probes.jobs_delivery import Consumer, Delivery
 from taskscope.probes.jobs_message import destination, stamped
@@ -66,10 +67,18 @@ class JobsProbe:
         self._tracer = tracer
         self._clock = clock
         self._now = now
-        self._published = instruments.counter(JOB_PUBLISHED)
-        self._confirmed = instruments.histogram(JOB_PUBLISH_DURATION)
         self._consumers: dict[tuple[str, bool], Consumer] = {}
-        self._consumer("", trusted=True)  # a group that is declared in part is told at the start
+        try:
+            self._published = instruments.counter(JOB_PUBLISHED)
+            self._confirmed = instruments.histogram(JOB_PUBLISH_DURATION)
+            self._consumer(
+                "", trusted=True
+            )  # a group that is declared in part is told at the start
+        except MetricError as error:
+            raise MetricError(
+                f"jobs: the catalogue of {instruments.catalogue.service} does not declare its metrics; "
+                "add *JOBS of taskscope.catalogue.groups to Catalogue(metrics=…)"
+            ) from error
 
     def watch_publisher(self, exchange: ExchangeT) -> ExchangeT:
         """Everything that is published to `exchange`, which is given back, is counted; twice is the same as once.

@@ -21,6 +21,7 @@ from taskscope.catalogue.groups import (
     LAYOUT_SHIFT,
     WEB_VITAL_DURATION,
 )
+from taskscope.errors import MetricError
 from taskscope.metrics.instruments import Instruments
 from taskscope.probes.webvitals_limit import Limit
 from taskscope.probes.webvitals_report import Refused, Report, read
@@ -71,10 +72,16 @@ class WebVitalsBeacon:
         self._routes = routes
         self._origins = None if origins is None else frozenset(text.encode() for text in origins)
         self._limit = Limit(per_second=per_second, per_client=per_client, clock=clock)
-        self._durations = instruments.histogram(WEB_VITAL_DURATION)
-        self._shifts = instruments.histogram(LAYOUT_SHIFT)
-        self._errors = instruments.counter(BROWSER_ERRORS)
-        self._refused = instruments.counter(BEACON_REFUSED)
+        try:
+            self._durations = instruments.histogram(WEB_VITAL_DURATION)
+            self._shifts = instruments.histogram(LAYOUT_SHIFT)
+            self._errors = instruments.counter(BROWSER_ERRORS)
+            self._refused = instruments.counter(BEACON_REFUSED)
+        except MetricError as error:
+            raise MetricError(
+                f"beacon: the catalogue of {instruments.catalogue.service} does not declare its metrics; "
+                "add *WEB_VITALS of taskscope.catalogue.groups to Catalogue(metrics=…)"
+            ) from error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request is answered, with an empty body but for the script; a WebSocket is refused."""
