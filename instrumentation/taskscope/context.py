@@ -17,7 +17,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class RequestContext:
     """One request under way. The route is known only after the router has matched; until then it is None.
 
@@ -42,6 +42,16 @@ class RequestContext:
     logs: object | None = field(default=None, repr=False, compare=False)
     instruments: object | None = field(default=None, repr=False, compare=False)
     find_route: Callable[[], str | None] | None = field(default=None, repr=False, compare=False)
+
+    def asked(self) -> tuple[str, str, str, str | None, str | None]:
+        """Its id, method, path, the caller's own id and address, for who needs all of them."""
+        return (
+            self.request_id,
+            self.method,
+            self.path,
+            self.client_request_id,
+            self.client_address,
+        )
 
     def known_route(self) -> str | None:
         """The route, if the router has matched by now."""

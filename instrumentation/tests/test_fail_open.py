@@ -223,9 +223,11 @@ HOOKS = {
     "span's user": Hook("tracing", "taskscope.tracing.layers.note_user"),
     "span's end": Hook("tracing", "taskscope.tracing.service.Tracing.on_end", early=True),
     "trace's exemplar": Hook("metrics", "taskscope.tracing.exemplar", early=True),
-    "request's id": Hook("middleware", "taskscope.requests.exchange.Exchange.id_bytes"),
-    "request's opening": Hook("middleware", "taskscope.requests.series.RequestSeries.opened"),
-    "response's opening": Hook("middleware", "taskscope.requests.exchange.Exchange._opening"),
+    "request's id": Hook("middleware", "taskscope.requests.ids.RequestIds.cut"),
+    "request's opening": Hook("middleware", "taskscope.requests.exchange.Exchange.__init__"),
+    "response's opening": Hook(
+        "middleware", "taskscope.requests.exchange.Exchange._open_thoroughly"
+    ),
     "route": Hook("middleware", "taskscope.routing.route.RouteFinder.find"),
     "outcome": Hook("middleware", "taskscope.requests.exchange.outcome_of"),
     "event stream": Hook("middleware", "taskscope.requests.streams.StreamSeries.open_events"),

@@ -15,6 +15,7 @@ from taskscope.context import RequestContext
 from taskscope.ended import Ended
 from taskscope.metrics.instruments import Instruments
 from taskscope.requests.exchange import Exchange
+from taskscope.requests.ids import RequestIds
 from taskscope.requests.layer import Layer
 from taskscope.requests.middleware import Hooks, RequestMiddleware
 from taskscope.requests.series import RequestSeries
@@ -119,10 +120,10 @@ def test_a_fault_in_the_exemplar_is_counted_and_the_request_measured(
 @pytest.mark.parametrize(
     ("owner", "step"),
     [
-        (RequestSeries, "opened"),
+        (RequestIds, "cut"),
         (RequestSeries, "closed"),
         (RouteFinder, "find"),
-        (Exchange, "_opening"),
+        (Exchange, "_open_thoroughly"),
         (Exchange, "__init__"),
     ],
 )

@@ -276,8 +276,8 @@ def test_the_keys_that_are_private_to_fastapi_are_the_ones_it_uses() -> None:
     """FastAPI may rename them in any release: then this fails, and the table serves meanwhile."""
     from fastapi import routing
 
-    assert route_module._FASTAPI == routing._FASTAPI_SCOPE_KEY
-    assert route_module._CONTEXT == routing._FASTAPI_EFFECTIVE_ROUTE_CONTEXT_KEY
+    assert route_module.FASTAPI == routing._FASTAPI_SCOPE_KEY
+    assert route_module.CONTEXT == routing._FASTAPI_EFFECTIVE_ROUTE_CONTEXT_KEY
     assert route_module._INCLUDED == routing._FASTAPI_INCLUDED_ROUTER_KEY
 
 

@@ -77,12 +77,12 @@ class AccessLines:
         """The line, or None if only the chain can write it."""
         if _BOUND and structlog.contextvars.get_contextvars():
             return None
-        asked = (request.method, request.route or UNMATCHED_ROUTE, ended.status)
+        request_id, method, asked_path, own_id, address = request.asked()
+        asked = (method, request.route or UNMATCHED_ROUTE, ended.status)
         answer = self._answers.get(asked) or self._answer(*asked)
-        path = self._paths.get(request.path) or self._path(request.path)
-        client = self._clients.get(request.client_address) or self._client(request.client_address)
+        path = self._paths.get(asked_path) or self._path(asked_path)
+        client = self._clients.get(address) or self._client(address)
         end = _ENDS.get(ended.outcome, "")
-        own_id = request.client_request_id
         if end and own_id is not None:
             end = self._with_id(own_id, end)
         if not (answer and path and client and end):
@@ -97,7 +97,7 @@ class AccessLines:
         known = request.trace_id or request.user or _SPANS in sys.modules
         return (
             f'{{"@timestamp":"{text}.{rest // 1000:06d}Z{self._constant[ended.outcome in _FAILED]}'
-            f'{_who(request) if known else ""}"http.request.id":"{request.request_id}"{answer}'
+            f'{_who(request) if known else ""}"http.request.id":"{request_id}"{answer}'
             f'{ended.body_bytes},"url.path":{path}{client}{int(ended.seconds * 1e9)}{end}'
         ).encode()
 

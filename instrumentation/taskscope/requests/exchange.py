@@ -8,18 +8,20 @@ Whatever fails in here is counted and the request is served all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextvars import Token
 from time import perf_counter
+from types import MethodType
 from typing import TYPE_CHECKING, Final
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 from taskscope.context import RequestContext, current_request
 from taskscope.ended import Ended
-from taskscope.requests.fields import MAKERS, Made
-from taskscope.requests.ids import HEADER, request_ids
+from taskscope.requests.fields import MAKERS, METHODS, Made
+from taskscope.requests.ids import BLOCK, HEADER, client_id
 from taskscope.requests.outcome import GONE, client_left, outcome_of, raised_by
-from taskscope.requests.series import Prepared, RequestSeries, exemplify
+from taskscope.requests.series import SETTLE_EVERY, VALUES, Prepared, RequestSeries, exemplify
+from taskscope.routing.route import CONTEXT, FASTAPI, MOUNTED
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TIMED_EVERY", "Exchange"]
 
-TIMED_EVERY: Final = 16
+TIMED_EVERY: Final = BLOCK
 """Of so many requests the library's own time is taken of one, and counted for all."""
 
 _START: Final = "http.response.start"
@@ -39,77 +41,72 @@ _FILE: Final = ("http.response.pathsend", "http.response.zerocopysend")
 _EVENTS: Final = b"text/event-stream"
 _LENGTH: Final = b"content-length"
 _JSON: Final = (b"content-type", b"application/json")
+_LEFT: Final = "disconnected"
 _SMALL: Final = 65_536
 """A body of more bytes takes its time to be handed over, which is waited for."""
+
+_MANY: Final = SETTLE_EVERY * VALUES
 
 _WHOLE: Final = 1
 _PARTED: Final = 2
 _GONE: Final = 4
 _TIMED: Final = 8
-_NAMED: Final = 16
-_TOLD: Final = _WHOLE | _PARTED | _GONE
-_ready: Final = request_ids.ready
 
 
 class Exchange(RequestContext):
     """A request between its opening and its close.
 
     state: bits: the last byte was handed over; the body comes in parts; the client has left; the library's own time
-    is taken; the id is made. first_byte_at, ended_at: when the response started, and when its last byte was handed
+    is taken. first_byte_at, ended_at: when the response started, and when its last byte was handed
     to the server, on the clock of `perf_counter`; 0 until then. Background tasks come after it.
     library_s: what the library took of a timed one. stream: what an event stream is counted by.
     excused: the failure of a background task, which is none of the request's.
     """
 
-    __slots__ = (
-        "_id",
-        "_receive",
-        "_send",
-        "_token",
-        "began_at",
-        "body_bytes",
-        "ended_at",
-        "excused",
-        "first_byte_at",
-        "layer",
-        "library_s",
-        "scope",
-        "sent_headers",
-        "state",
-        "status",
-        "stream",
-    )
+    # What most requests leave as it is costs them nothing.
+    status = 0
+    body_bytes = 0
+    first_byte_at = 0.0
+    ended_at = 0.0
+    library_s = 0.0
+    stream: Stream | None = None
+    excused: BaseException | None = None
+    sent_headers: list[tuple[bytes, bytes]] | None = None
 
-    def __init__(
-        self, layer: Layer, scope: Scope, receive: Receive, send: Send, began_at: float
-    ) -> None:
-        self.layer: Layer = layer
+    def __init__(self, layer: Layer, scope: Scope, receive: Receive, send: Send) -> None:
+        self.began_at = perf_counter()
+        self.layer = layer
         self.scope = scope
+        self.state = 0
         self._receive = receive
         self._send = send
-        self.began_at = began_at
-        self.first_byte_at = self.ended_at = 0.0
-        self.state = self.status = self.body_bytes = 0
-        self.stream: Stream | None = None
-        self.excused: BaseException | None = None
-        if layer.series is not None:
+        try:
+            self._id = layer.ready.pop()
+        except IndexError:
+            self._id = layer.cut_id()
+        if layer.noted is None and layer.series is not None:
             layer.series.opened()
         self._token: Token[RequestContext | None] = current_request.set(self)
-        layer.untimed -= 1
-        if layer.untimed < 0:
-            layer.untimed = TIMED_EVERY - 1
+        if layer.times_next:
+            layer.times_next = False
             self.state = _TIMED
-            self.library_s = perf_counter() - began_at
+            self.library_s = perf_counter() - self.began_at
 
     def id_bytes(self) -> bytes:
         """The request's own id."""
-        if not self.state & _NAMED:
-            self.state |= _NAMED
-            try:
-                self._id = _ready.pop()
-            except IndexError:
-                self._id = request_ids.cut()
         return self._id
+
+    def asked(self) -> tuple[str, str, str, str | None, str | None]:
+        """As RequestContext's, without keeping what is asked for once."""
+        scope = self.scope
+        method, client = scope["method"], scope.get("client")
+        return (
+            self._id.decode("ascii"),
+            method if method in METHODS else "_OTHER",
+            scope["path"],
+            client_id(scope["headers"]),
+            client[0] if client else None,
+        )
 
     def known_route(self) -> str | None:
         """The route, if the router has matched by now; None for what no route answers."""
@@ -146,31 +143,38 @@ class Exchange(RequestContext):
                     return self._send(message)
         elif kind == _START:
             try:
-                message = self._opening(message)
+                self.first_byte_at = perf_counter()
+                self.status = status = message["status"]
+                headers: list[tuple[bytes, bytes]] = [*message.get("headers", ())]
+                # What most answers are: nothing is to be looked for in their headers.
+                if (
+                    self.state
+                    or len(headers) != 2
+                    or headers[1] != _JSON
+                    or headers[0][0] != _LENGTH
+                ):
+                    self._open_thoroughly(headers)
+                else:
+                    headers.append((HEADER, self._id))
+                if len(message) == 3:
+                    message = {"type": _START, "status": status, "headers": headers}
+                else:
+                    message = {**message, "headers": headers}
             except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
                 self.layer.failed("middleware", error)
             return self._send(message)
         return self._send_part(message, kind)
 
-    def _opening(self, message: Message) -> Message:
-        now = self.first_byte_at = perf_counter()
-        status: int = message["status"]
-        self.status = status
+    def _open_thoroughly(self, headers: list[tuple[bytes, bytes]]) -> None:
         if self.state & _GONE:  # it got no answer, whatever the framework makes of that
             self.status = GONE
-        headers: list[tuple[bytes, bytes]] = [*message.get("headers", ())]
         self.sent_headers = headers
-        # What most answers are: nothing is to be looked for in their headers.
-        plain = len(headers) == 2 and headers[1] == _JSON and headers[0][0] == _LENGTH
-        if plain or not self._looked_through(headers):
-            headers.append((HEADER, self.id_bytes()))
+        if not self._looked_through(headers):
+            headers.append((HEADER, self._id))
         if self.layer.hooks.on_start is not None:
             self._start_hook()
         if self.state & _TIMED:
-            self.library_s += perf_counter() - now
-        if len(message) == 3:
-            return {"type": _START, "status": status, "headers": headers}
-        return {**message, "headers": headers}
+            self.library_s += perf_counter() - self.first_byte_at
 
     def _looked_through(self, headers: list[tuple[bytes, bytes]]) -> bool:
         """Whether the application gave an id of its own; an event stream is open if it is one."""
@@ -224,46 +228,69 @@ class Exchange(RequestContext):
             if self.stream is not None:
                 self.stream.sent_events(body)
         elif kind in _FILE:
-            self.body_bytes += _file_bytes(message, self.sent_headers)
+            self.body_bytes += _file_bytes(message, self.sent_headers or ())
 
     def close(self, failure: BaseException | None) -> None:
         """The request is over: its late span, its line and its series are written, each whatever the others do."""
-        layer = self.layer
-        closing_at = perf_counter() if self.state & _TIMED else 0.0
-        # As `client_left`, without the call.
-        left = getattr(getattr(self._receive, "__self__", None), "disconnected", False)
-        if (
-            failure is not None
-            or left
-            or self.state & _TOLD != _WHOLE
-            or self.status >= 400
-            or layer.plain is None
-        ):
-            self._close_thoroughly(failure)
-            return
-        try:  # what most requests are, and what costs the least
-            began, scope, ended_at = self.began_at, self.scope, self.ended_at
-            method = scope["method"]
-            layer.plain.closed(
-                (method, layer.routes.find(scope), self.status, "ok"),
-                ended_at - began,
-                self.first_byte_at - began,
-                0 if method == "HEAD" else self.body_bytes,
-            )
-            if closing_at:
-                spent = self.library_s + perf_counter() - closing_at
-                layer.plain.spent(spent * TIMED_EVERY)
+        layer, scope, receive = self.layer, self.scope, self._receive
+        try:
+            route, inner = scope.get("route"), scope.get(FASTAPI)
+            known = layer.known.get(id(inner.get(CONTEXT) if inner else route))
+            if (
+                failure is None
+                and self.state == _WHOLE
+                and self.status < 400
+                and known is not None
+                and known[1] is route
+                and MOUNTED not in scope
+                # As `client_left`, without the call.
+                and not (type(receive) is MethodType and getattr(receive.__self__, _LEFT, False))
+            ):
+                # What most requests are, and what costs the least.
+                if layer.told is not None or layer.noted is None:
+                    self._close_told(known[2])
+                    return
+                values = layer.noted.get((scope["method"], known[2], self.status))
+                if values is not None:
+                    began = self.began_at
+                    values += (self.ended_at - began, self.first_byte_at - began, self.body_bytes)
+                    if len(values) >= _MANY:
+                        self._settle()
+                    current_request.reset(self._token)
+                    return
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-            layer.failed("metrics", error)
-        finally:
-            layer.plain.left()
-            current_request.reset(self._token)
+            layer.failed("middleware", error)
+        self._close_thoroughly(failure)
+
+    def _close_told(self, route: str) -> None:
+        """A request that ended well, whose end somebody is told of."""
+        layer, method, began = self.layer, self.scope["method"], self.began_at
+        self.route = route
+        size = 0 if method == "HEAD" else self.body_bytes
+        ended = Ended(self.status, "ok", self.ended_at - began, None, size)
+        if layer.told is not None:
+            self._tell(ended)
+        values = None if layer.noted is None else layer.noted.get((method, route, self.status))
+        if values is not None and not self.sampled:
+            values += (ended.seconds, self.first_byte_at - began, size)
+            if len(values) >= _MANY:
+                self._settle()
+        elif layer.series is not None:
+            self._measure(layer.series, ended)
+        current_request.reset(self._token)
+
+    def _settle(self) -> None:
+        try:
+            if self.layer.series is not None:
+                self.layer.series.settle()
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self.layer.failed("metrics", error)
 
     def _close_thoroughly(self, failure: BaseException | None) -> None:
         layer, now = self.layer, perf_counter()
         ended = self._judged(now, failure)
         self.known_route()
-        if not layer.quiet:
+        if layer.told is not None:
             self._tell(ended)
         if layer.series is not None:
             self._measure(layer.series, ended)
@@ -332,10 +359,10 @@ class Exchange(RequestContext):
 
 
 for _name, _make in MAKERS.items():
-    setattr(Exchange, _name, Made(getattr(RequestContext, _name), _make))
+    setattr(Exchange, _name, Made(_name, _make))
 
 
-def _file_bytes(message: Message, headers: list[tuple[bytes, bytes]]) -> int:
+def _file_bytes(message: Message, headers: Iterable[tuple[bytes, bytes]]) -> int:
     """As many as the message says, else as many as the headers promised."""
     count = message.get("count")
     if isinstance(count, int):

@@ -39,38 +39,20 @@ class Asked(Protocol):
 
 
 class Made:
-    """A field whose value is made when it is first read, and kept where the field's value always was.
+    """A field whose value is made when it is first read, and is the request's own attribute from then on.
 
     A descriptor for each, because a class with `__getattr__` has none of its attributes read at full speed.
     """
 
-    __slots__ = ("_make", "_place")
-
-    def __init__(self, place: Any, make: Callable[[Asked, Scope], object]) -> None:
-        self._place = place
+    def __init__(self, name: str, make: Callable[[Any, Scope], object]) -> None:
+        self._name = name
         self._make = make
 
-    def __get__(self, request: Asked | None, owner: object = None) -> object:
+    def __get__(self, request: Any, owner: object = None) -> object:
         if request is None:
             return self
-        try:
-            found: object = self._place.__get__(request)
-        except AttributeError:
-            found = self._make(request, request.scope)
-            self._place.__set__(request, found)
+        found = request.__dict__[self._name] = self._make(request, request.scope)
         return found
-
-    def __set__(self, request: Asked, value: object) -> None:
-        self._place.__set__(request, value)
-
-
-def _none(request: Asked, scope: Scope) -> None:
-    del request, scope
-
-
-def _false(request: Asked, scope: Scope) -> bool:
-    del request, scope
-    return False
 
 
 def _method(request: Asked, scope: Scope) -> str:
@@ -91,12 +73,6 @@ MAKERS: Final[dict[str, Callable[[Asked, Scope], object]]] = {
     "path": lambda _, scope: scope["path"],
     "client_request_id": lambda _, scope: client_id(scope["headers"]),
     "client_address": _address,
-    "route": _none,
-    "trace_id": _none,
-    "span_id": _none,
-    "sampled": _false,
-    "user": _none,
     "logs": lambda request, _: request.layer.logs,
     "instruments": lambda request, _: request.layer.instruments,
-    "find_route": _none,
 }

@@ -9,15 +9,19 @@ import os
 import re
 from collections.abc import Iterable
 from struct import Struct
+from threading import Lock
 from typing import Final
+from weakref import WeakSet
 
-__all__ = ["HEADER", "RequestIds", "client_id", "request_ids"]
+__all__ = ["BLOCK", "HEADER", "RequestIds", "client_id"]
 
 HEADER: Final = b"x-request-id"
 
-_BLOCK: Final = 64
+BLOCK: Final = 64
+"""So many ids are cut at once."""
 _DIGITS: Final = 32
-_CUT: Final = Struct(f"{_DIGITS}s" * _BLOCK)
+_NONE: Final = b"0" * 32
+_CUT: Final = Struct(f"{_DIGITS}s" * BLOCK)
 _WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -27,10 +31,18 @@ class RequestIds:
     ready: the ids that were cut; whoever takes one by `pop` himself calls `cut` when there is none.
     """
 
-    __slots__ = ("ready",)
+    __slots__ = ("__weakref__", "_lock", "_made", "ready")
 
     def __init__(self) -> None:
         self.ready: list[bytes] = []
+        self._made = 0
+        self._lock = Lock()
+        _pools.add(self)
+
+    @property
+    def taken(self) -> int:
+        """How many ids were taken."""
+        return self._made - len(self.ready)
 
     def take(self) -> bytes:
         """An id that was never given before."""
@@ -41,20 +53,36 @@ class RequestIds:
 
     def cut(self) -> bytes:
         """As `take`, from a new block, whose other ids are ready then."""
-        first, *others = _CUT.unpack(os.urandom(_BLOCK * _DIGITS // 2).hex().encode())
-        self.ready.extend(others)
+        first, *others = _CUT.unpack(os.urandom(BLOCK * _DIGITS // 2).hex().encode())
+        with self._lock:
+            self._made += BLOCK
+            self.ready.extend(others)
         return bytes(first)
+
+    def spare(self) -> bytes:
+        """The id of a request that could get none of its own; it counts as taken."""
+        with self._lock:
+            self._made += 1
+        return _NONE
 
     def forget(self) -> None:
         """Nothing that was cut before is given any more."""
+        self._lock = Lock()  # another thread of the parent may have held it
+        self._made -= len(self.ready)
         self.ready.clear()
 
 
-request_ids: Final = RequestIds()
-"""The pool of this process: one, because nobody can take back what he asked to be called at a fork."""
+# One hook for all pools, because nobody can take back what he asked to be called at a fork.
+_pools: Final[WeakSet[RequestIds]] = WeakSet()
+
+
+def _forget_all() -> None:
+    for pool in tuple(_pools):
+        pool.forget()
+
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=request_ids.forget)
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def client_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

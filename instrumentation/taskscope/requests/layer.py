@@ -13,7 +13,8 @@ from taskscope.context import RequestContext
 from taskscope.ended import Ended
 from taskscope.metrics.instruments import Instruments
 from taskscope.requests.background import BackgroundSeries
-from taskscope.requests.series import RequestSeries
+from taskscope.requests.ids import RequestIds
+from taskscope.requests.series import Noted, RequestSeries
 from taskscope.requests.streams import StreamSeries, streams_of
 from taskscope.routing.route import Routed, RouteFinder
 
@@ -53,25 +54,28 @@ class Hooks:
 
 
 class Layer:
-    """What all requests of one application share. quiet: nobody is told of a request's end but the series.
+    """What all requests of one application share.
 
-    plain: the series, if they alone are told.
-
-    untimed: as many requests come before the library's own time is taken again.
+    ids: their ids, one taken by each, so that it tells how many there were. noted: where requests that ended well
+    are noted, None where they are written at once or not at all. told: the hooks, if one of them is told of a
+    request's end. known: templates of routes. times_next: the library's own time is taken of the next request.
     """
 
     __slots__ = (
         "background",
         "failed",
         "hooks",
+        "ids",
         "instruments",
+        "known",
         "logs",
-        "plain",
-        "quiet",
+        "noted",
+        "ready",
         "routes",
         "series",
         "streams",
-        "untimed",
+        "times_next",
+        "told",
     )
 
     logs: object | None
@@ -82,14 +86,28 @@ class Layer:
         self.failed = hooks.failed
         self.logs = hooks.logs
         self.instruments = hooks.instruments
+        self.ids = RequestIds()
+        self.ready = self.ids.ready
         self.routes = RouteFinder(routed)
-        self.quiet = hooks.on_end is None and hooks.access_log is None
-        self.untimed = 0
+        self.known = self.routes.known
+        silent = hooks.on_end is None and hooks.access_log is None
+        self.told: Hooks | None = None if silent else hooks
+        self.times_next = False
         self.series: RequestSeries | None = None
+        self.noted: Noted | None = None
         self.background: BackgroundSeries | None = None
         self.streams: StreamSeries | None = None
         if hooks.instruments is not None:
-            self.series = RequestSeries(hooks.instruments)
+            self.series = RequestSeries(hooks.instruments, lambda: self.ids.taken)
+            self.noted = self.series.noted
             self.background = BackgroundSeries(hooks.instruments)
             self.streams = streams_of(hooks.instruments)
-        self.plain = self.series if self.quiet and hooks.exemplar is None else None
+
+    def cut_id(self) -> bytes:
+        """A request's id, of those that are cut now; the library's own time is taken of that request. Never raises."""
+        self.times_next = True
+        try:
+            return self.ids.cut()
+        except Exception as error:  # noqa: BLE001 - a request is measured also without an id
+            self.failed("middleware", error)
+            return self.ids.spare()

@@ -8,7 +8,6 @@ the request is served all the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from taskscope.requests import background
@@ -45,7 +44,6 @@ class RequestMiddleware:
             background.watch()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began_at = perf_counter()
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
             return
@@ -55,7 +53,7 @@ class RequestMiddleware:
             return
         layer = self.layer
         try:
-            exchange = Exchange(layer, scope, receive, send, began_at)
+            exchange = Exchange(layer, scope, receive, send)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             layer.failed("middleware", error)
             await self.app(scope, receive, send)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import repeat
+from threading import Lock
 from time import time
 from typing import Final
 
@@ -29,7 +30,15 @@ from taskscope.metrics.instruments import Instruments
 from taskscope.metrics.store import Exemplar, MemoryStore
 from taskscope.requests.fields import METHODS
 
-__all__ = ["MOST_PREPARED", "SETTLE_EVERY", "Key", "Prepared", "RequestSeries", "exemplify"]
+__all__ = [
+    "MOST_PREPARED",
+    "SETTLE_EVERY",
+    "Key",
+    "Noted",
+    "Prepared",
+    "RequestSeries",
+    "exemplify",
+]
 
 MOST_PREPARED: Final = 4_096
 """The most combinations of labels that are kept at hand; others are looked up for each request."""
@@ -38,23 +47,24 @@ SETTLE_EVERY: Final = 128
 _MANY: Final = 12
 """From so many values on, counting them in one go is cheaper than one by one."""
 
+Noted = dict[tuple[str, str, int], list[float]]
+"""Requests that ended well, by method, route and status: duration, first byte and size of each in turn."""
+VALUES: Final = 3
+"""So many values are noted of each."""
 Key = tuple[str, str, int, str]
 """Method, route, status, outcome. The method may be one that nobody knows; it is counted as `_OTHER`."""
 
 
 class Prepared:
-    """The three histograms of one combination of labels. noted: three values for each request not written yet."""
+    """The three histograms of one combination of labels."""
 
-    __slots__ = ("children", "noted")
+    __slots__ = ("children",)
 
     def __init__(self, children: tuple[HistogramChild, HistogramChild, HistogramChild]) -> None:
         self.children = children
-        self.noted: list[float] = []
 
-    def settle(self) -> None:
-        """What was noted is written, by one thread at a time; what others note meanwhile stays."""
-        values = self.noted[:]
-        del self.noted[: len(values)]
+    def settle(self, values: list[float]) -> None:
+        """Many requests are written: duration, first byte and size of each in turn."""
         for place, child in enumerate(self.children):
             _write(child, values[place::3])
 
@@ -83,7 +93,8 @@ class Prepared:
 class RequestSeries:
     """Moves the series of one application's requests.
 
-    together: requests are noted and written together. under_way: one entry for each request, if they are.
+    noted: requests that ended well and are not written yet; None where each is written at once. Whoever notes one
+    calls `settle` when there are SETTLE_EVERY of its kind. opened: how many requests there were, where they are noted.
     """
 
     __slots__ = (
@@ -92,16 +103,17 @@ class RequestSeries:
         "_first_byte",
         "_library",
         "_library_s",
-        "_noted",
+        "_lock",
+        "_opened",
         "_prepared",
         "_settler",
         "_size",
         "_store",
-        "together",
-        "under_way",
+        "finished",
+        "noted",
     )
 
-    def __init__(self, instruments: Instruments) -> None:
+    def __init__(self, instruments: Instruments, opened: Callable[[], int]) -> None:
         self._duration = instruments.histogram(REQUEST_DURATION)
         self._first_byte = instruments.histogram(TIME_TO_FIRST_BYTE)
         self._size = instruments.histogram(RESPONSE_SIZE)
@@ -110,72 +122,71 @@ class RequestSeries:
         self._library = instruments.counter(LIBRARY_TIME).at(())
         self._prepared: dict[Key, Prepared] = {}
         self._store = instruments.store
-        self._noted = 0
         self._library_s = 0.0
         self._settler = 0
-        self.under_way: list[None] = []
-        self.together = isinstance(instruments.store, MemoryStore)
-        if self.together:
+        self._opened = opened
+        self._lock = Lock()
+        self.finished = 0
+        self.noted: Noted | None = None
+        if isinstance(instruments.store, MemoryStore):
+            self.noted = {}
             active.follow(self._settled)
 
     def opened(self) -> None:
-        """One more request is under way."""
-        if self.together:
-            self.under_way.append(None)  # one step, so threads need no lock
-        else:
+        """One more request is under way; where they are noted, `opened` tells."""
+        if self.noted is None:
             self._active.inc()
 
     def left(self) -> None:
         """One request less is under way."""
-        if self.together:
-            self.under_way.pop()
-        else:
+        if self.noted is None:
             self._active.dec()
+        else:
+            with self._lock:
+                self.finished += 1
 
     def closed(self, key: Key, seconds: float, first_byte_s: float, size: int) -> Prepared:
         """A request is in the series; the answer is where. size: bytes of the response's body."""
         prepared = self._prepared.get(key)
         if prepared is None:
             prepared = self._prepare(key)
-            if key not in self._prepared:
-                prepared.write(seconds, first_byte_s, size)
-                return prepared
-        if self.together:
-            prepared.noted += (seconds, first_byte_s, size)
-            self._noted += 1
-            if self._noted >= SETTLE_EVERY:
-                self.settle()
-        else:
-            prepared.write(seconds, first_byte_s, size)
+        prepared.write(seconds, first_byte_s, size)
         return prepared
 
     def spent(self, seconds: float) -> None:
         """The library took so many seconds of its requests."""
-        if self.together:
-            self._library_s += seconds
-        else:
+        if self.noted is None:
             self._library.inc(seconds)
+        else:
+            self._library_s += seconds
 
     def settle(self) -> None:
-        """All that was noted is written."""
+        """All that was noted is written, by one thread at a time; what others note meanwhile stays."""
         process = os.getpid()
         with self._store.lock:
             if self._settler == process:
                 return  # this thread was interrupted here; in a fork the one that was is gone
             self._settler = process
             try:
-                self._noted = 0
                 spent, self._library_s = self._library_s, 0.0
                 self._library.inc(spent)
-                for prepared in tuple(self._prepared.values()):
-                    if prepared.noted:
-                        prepared.settle()
+                for (method, route, status), values in tuple((self.noted or {}).items()):
+                    if values:
+                        self._write_down((method, route, status, "ok"), values)
             finally:
                 self._settler = 0
 
+    def _write_down(self, key: Key, values: list[float]) -> None:
+        written = values[:]
+        self._prepared[key].settle(written)
+        del values[: len(written)]
+        with self._lock:
+            self.finished += len(written) // VALUES
+
     def _settled(self) -> float:
         self.settle()
-        return len(self.under_way)
+        waiting = sum(map(len, (self.noted or {}).values())) // VALUES
+        return max(0, self._opened() - self.finished - waiting)
 
     def _prepare(self, key: Key) -> Prepared:
         asked, route, status, outcome = key
@@ -192,6 +203,9 @@ class RequestSeries:
         # A value that was folded is counted each time, so it is looked up each time; methods are the caller's.
         if own and method == asked and len(self._prepared) < MOST_PREPARED:
             self._prepared[key] = prepared
+            # The body of an answer to HEAD is not sent; so few of them are not worth a question for all others.
+            if self.noted is not None and outcome == "ok" and method != "HEAD":
+                self.noted[method, route, status] = []
         return prepared
 
 

@@ -11,12 +11,22 @@ from typing import Any, Final
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
 from taskscope.routing.table import Routed, RoutingTable, template_text
 
-__all__ = ["RouteFinder", "Routed", "path_within", "route_template"]
+__all__ = [
+    "CONTEXT",
+    "FASTAPI",
+    "MOUNTED",
+    "RouteFinder",
+    "Routed",
+    "path_within",
+    "route_template",
+]
 
 # FastAPI >= 0.137 keeps the prefixes of included routers apart from the route, under a key of its own. It is not
 # documented: where it is not as expected, the table of all routes below gives the answer.
-_FASTAPI: Final = "fastapi"
-_CONTEXT: Final = "effective_route_context"
+FASTAPI: Final = "fastapi"
+CONTEXT: Final = "effective_route_context"
+MOUNTED: Final = "app_root_path"
+"""Starlette's key of a scope that has passed a mount."""
 _INCLUDED: Final = "included_router"
 
 MOST_KNOWN: Final = 10_000
@@ -34,15 +44,18 @@ def path_within(scope: Mapping[str, Any]) -> str:
 
 
 class RouteFinder:
-    """Finds the templates of one application's routes; what was looked for once is found at once."""
+    """Finds the templates of one application's routes; what was looked for once is found at once.
 
-    __slots__ = ("_app", "_known", "_table")
+    known: by the id of what a router selected, that, its route and the template. They are kept there, so no other
+    object has that id.
+    """
+
+    __slots__ = ("_app", "_table", "known")
 
     def __init__(self, app: Routed) -> None:
         self._app = app
         self._table: RoutingTable | None = None
-        # By the id of what a router selected, which is kept beside it, so that no other object has that id.
-        self._known: dict[int, tuple[object, str]] = {}
+        self.known: dict[int, tuple[object, object, str]] = {}
 
     def find(self, scope: MutableMapping[str, Any]) -> str:
         """The full template of the route that was selected, prefixes and mounts included; else `unmatched`.
@@ -50,23 +63,22 @@ class RouteFinder:
         A method that the route does not take keeps the route; a redirect of a trailing slash is `unmatched`.
         What no route under a mount answers has the mount's template, with `{path}` for the rest.
         """
-        route = scope.get("route")
+        route, inner = scope.get("route"), scope.get(FASTAPI)
         if route is None:
             if "endpoint" not in scope:  # no router has selected anything
                 return UNMATCHED_ROUTE
-        elif "app_root_path" not in scope:
+        elif MOUNTED not in scope:
             # Where no mount was passed, what the router left here is the whole template.
             selected = route
-            inner = scope.get(_FASTAPI)
             if inner:
                 selected = _context(scope) or (None if _INCLUDED in inner else route)
-            known = self._known.get(id(selected))
-            if known is not None:
-                return known[1]
+            known = self.known.get(id(selected))
+            if known is not None and known[1] is route:
+                return known[2]
             template = _template_of(selected)
             if template is not None:
-                if len(self._known) < MOST_KNOWN:
-                    self._known[id(selected)] = (selected, template)
+                if len(self.known) < MOST_KNOWN:
+                    self.known[id(selected)] = (selected, route, template)
                 return template
         if self._table is None:
             self._table = RoutingTable(self._app)
@@ -85,8 +97,8 @@ def _template_of(selected: object) -> str | None:
 
 def _context(scope: Mapping[str, Any]) -> object | None:
     """What FastAPI keeps about the included route that it selected last, if it still is the selected one."""
-    inner = scope.get(_FASTAPI)
-    context: object | None = inner.get(_CONTEXT) if isinstance(inner, dict) else None
+    inner = scope.get(FASTAPI)
+    context: object | None = inner.get(CONTEXT) if isinstance(inner, dict) else None
     if context is None:
         return None
     route = scope.get("route")
