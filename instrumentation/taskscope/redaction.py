@@ -80,8 +80,9 @@ _NAMED: Final = re.compile(
     r"""(?P<name>(?:passw|pwd|passphrase|passcode|secret|token|jwt|credential|api_?-?key
         |access_?-?key|private_?-?key|signing_?-?key|encryption_?-?key|session_?-?id|cvv|csrf|xsrf|otp
         |card_?-?number)[A-Za-z0-9_.\-\[\]]{0,64})
-        (?P<sign>\\?["']?\s{0,4}(?:=>|[=:])\s{0,4}[bru]?)
-        (?:\\?"(?:[^"\\]|\\.)*(?:"|$)|\\?'(?:[^'\\]|\\.)*(?:'|$)|(?!\[redacted\])[^\s"'&,;)\]}]+)""",
+        (?P<sign>\\?["']?\s{0,4}(?:=>|[=:])\s{0,4})
+        (?:[bru]?\\?"(?:[^"\\]|\\.)*(?:"|$)|[bru]?\\?'(?:[^'\\]|\\.)*(?:'|$)
+        |(?:(?:bearer|basic|digest|token)[ ]{1,4})?(?!\[redacted\])[^\s"'&,;)\]}]+)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _HEADER: Final = re.compile(
