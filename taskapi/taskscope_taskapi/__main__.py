@@ -16,11 +16,13 @@ from taskscope.errors import TaskscopeError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from taskscope_taskapi.serving import Parser
     from taskscope_taskapi.settings import Settings
 
 __all__ = ["main"]
 
 _BAD_INPUT: Final = 2
+_MOST_WORKERS: Final = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,42 +32,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from taskscope_taskapi.settings import Settings
 
         settings = Settings.from_environ(os.environ)
+        if given.workers > 1:
+            _check_shared()
         listener = _listener(given.host, given.port)
         from taskscope_taskapi.app import (
             create_app,  # a second of imports, after the quick refusals
         )
 
-        app = create_app(settings)
+        if given.workers == 1:
+            return _serve(create_app(settings), settings, listener, given.http)
     except TaskscopeError as error:
         _complain(str(error))
         return _BAD_INPUT
-    return _serve(app, settings, listener, given.http)
+    from taskscope_taskapi.supervising import serve_by_workers
+
+    if not serve_by_workers(settings, listener, parser=given.http, workers=given.workers):
+        _complain("a worker did not start; read the log")
+        return _BAD_INPUT
+    return 0
 
 
-def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: str) -> int:
+def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: Parser) -> int:
     import uvicorn
 
-    from taskscope_taskapi.serving import protocol_class
+    from taskscope_taskapi.supervising import InstanceConfig
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=protocol_class(
-                "h11" if parser == "h11" else "httptools" if parser == "httptools" else "auto",
-                header_s=settings.header_s,
-                header_bytes=settings.header_bytes,
-                connections=settings.concurrency,
-            ),
-            ws="none",
-            lifespan="on",
-            log_config=None,  # `instrument` has routed uvicorn's loggers
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            h11_max_incomplete_event_size=settings.header_bytes,
-            timeout_graceful_shutdown=settings.shutdown_s,
-        )
-    )
+    server = uvicorn.Server(InstanceConfig(app, settings, parser=parser))
     # What uvicorn says of a failed start comes when logging leads nowhere any more; the reason is in the log by then,
     # and a terminal is told it in one sentence below.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -80,6 +72,16 @@ def _serve(app: FastAPI, settings: Settings, listener: socket.socket, parser: st
         _complain(getattr(app.state, "refusal", "the service did not start; read its log"))
         return _BAD_INPUT
     return 0
+
+
+def _check_shared() -> None:
+    from taskscope.settings import Settings as Telemetry
+
+    if Telemetry.from_environ(os.environ).multiprocess_dir is None:
+        raise TaskscopeError(
+            "--workers: each worker would answer Prometheus with its own share; "
+            "name a folder for all of this instance in TASKSCOPE_MULTIPROCESS_DIR"
+        )
 
 
 def _complain(text: str) -> None:
@@ -118,6 +120,14 @@ def _arguments() -> argparse.ArgumentParser:
         choices=("auto", "h11", "httptools"),
         default="auto",
         help="parser of requests (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        choices=range(1, _MOST_WORKERS + 1),
+        metavar=f"1..{_MOST_WORKERS}",
+        default=1,
+        help="processes behind the port (%(default)s); more need TASKSCOPE_MULTIPROCESS_DIR",
     )
     return parser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from taskscope.catalogue import Catalogue, Kind, Label, Match, Metric, Objective, Window
+from taskscope.catalogue import Across, Catalogue, Kind, Label, Match, Metric, Objective, Window
 from taskscope.catalogue.builtin import REQUEST_DURATION
 
 __all__ = [
@@ -50,6 +50,7 @@ TASKS_OPEN: Final = Metric(
     help="Tasks that are not done, by status, over all users; every instance counts the same table.",
     owner=_OWNER,
     labels=(Label("status", values=("todo", "in_progress")),),
+    across=Across.MAX,  # each worker counts the same table
 )
 USERS_REGISTERED: Final = Metric(
     name="taskapi.users.registered",

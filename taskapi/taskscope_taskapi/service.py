@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic_core import from_json
 
+import taskscope
 from taskscope_taskapi.addresses import client_address, client_key
 from taskscope_taskapi.database import Database
 from taskscope_taskapi.limits import Limiter
@@ -95,7 +96,9 @@ def _user_id(
             "Log in first and send the access token as Authorization: Bearer.",
             headers={"WWW-Authenticate": 'Bearer realm="taskapi"'},
         )
-    return service.tokens.check(credentials.credentials, "access").user_id
+    user_id = service.tokens.check(credentials.credentials, "access").user_id
+    taskscope.set_user(str(user_id))
+    return user_id
 
 
 UserId = Annotated[UUID, Depends(_user_id)]

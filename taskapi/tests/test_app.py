@@ -278,3 +278,23 @@ async def test_two_instances_of_one_state_folder_believe_each_others_tokens(
 
 async def test_the_app_is_instrumented_once(api: Api) -> None:
     assert isinstance(api.app.state.telemetry, taskscope.Telemetry)
+
+
+async def test_who_asks_is_a_hash_in_the_lines_of_the_request_and_the_same_by_each_token(
+    make_api: ApiMaker, tmp_path: Path
+) -> None:
+    async with make_api() as api:
+        await api.register("ann")
+        tokens = await api.login("ann")
+        me = await api.http.get(
+            "/api/v1/users/me", headers={"Authorization": f"Bearer {tokens['access_token']}"}
+        )
+        await api.http.post("/api/v1/auth/refresh", json={"refresh_token": tokens["refresh_token"]})
+        await api.http.get(TASKS)
+    lines = [line for line in read_lines(tmp_path / "spool") if "http.response.status_code" in line]
+    hashes = {str(line["url.path"]): line.get("user.hash") for line in lines}
+    known = {hashes[f"/api/v1/{path}"] for path in ("auth/login", "users/me", "auth/refresh")}
+    assert len(known) == 1
+    assert None not in known
+    assert (hashes[TASKS], hashes["/api/v1/auth/register"]) == (None, None)
+    assert all(me.json()["data"]["id"] not in str(line) for line in lines)

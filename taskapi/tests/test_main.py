@@ -25,7 +25,11 @@ def command(*arguments: str) -> list[str]:
 
 def environment(**variables: str) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("TASK")}
-    return {**kept, **{f"TASKAPI_{name}": text for name, text in variables.items()}}
+    given = {
+        name if name.startswith("TASKSCOPE_") else f"TASKAPI_{name}": text
+        for name, text in variables.items()
+    }
+    return {**kept, **given}
 
 
 def refused(folder: Path, *arguments: str, **variables: str) -> list[str]:
@@ -46,9 +50,11 @@ def refused(folder: Path, *arguments: str, **variables: str) -> list[str]:
 
 
 @contextmanager
-def started(folder: Path, port: int, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    folder: Path, port: int, *words: str, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        command("--port", str(port)),
+        command("--port", str(port), *words),
         cwd=folder,
         env=environment(**variables),
         stderr=subprocess.PIPE,

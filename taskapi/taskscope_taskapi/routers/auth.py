@@ -60,6 +60,7 @@ async def login(given: Credentials, service: Running) -> Response:
     await _prove(service, user, given)
     if user is None:  # never after `_prove`; it tells the type checker
         raise _wrong()
+    taskscope.set_user(str(user.id))
     async with service.database.writing() as session:
         await session.execute(
             delete(RefreshToken).where(
@@ -104,6 +105,7 @@ async def refresh(given: Refresh, service: Running) -> Response:
     """
     token = given.refresh_token.get_secret_value()
     claims = service.tokens.check(token, "refresh")
+    taskscope.set_user(str(claims.user_id))
     async with service.database.writing() as session:
         used = await session.execute(
             update(RefreshToken)
