@@ -23,6 +23,7 @@ from taskscope import Settings, Telemetry, instrument
 from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
+from taskscope.testing.waiting import until
 from taskscope.tracing.batches import Batches
 
 
@@ -164,13 +165,16 @@ def test_a_receiver_that_refuses_is_counted_and_hurts_nobody() -> None:
         assert _errors(telemetry) == 1
 
 
-def test_closing_takes_bounded_time_when_nobody_receives() -> None:
+def test_closing_takes_bounded_time_when_nobody_receives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")  # seconds that the exporter tries again
     app, telemetry = _service(otlp_endpoint="http://127.0.0.1:1")
+    threads = set(threading.enumerate())
     _ask(app, "/users/7")
     began = monotonic()
     assert telemetry.tracing is not None
     telemetry.tracing.close(timeout_s=0.5)
     assert monotonic() - began < 2
+    until(lambda: threads >= set(threading.enumerate()), within_s=30, saying="its threads end")
 
 
 @pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:1"])
@@ -236,11 +240,11 @@ for number in range(20):
     if child == 0:
         telemetry.tracing.start()
         asyncio.run(ask())
-        telemetry.tracing.close()
+        telemetry.tracing.close(timeout_s=40)  # not what is tested, and twenty share the machine
         os._exit(0)
     children.append(child)
 ended = [os.waitpid(child, 0)[1] for child in children]
-telemetry.tracing.close()
+telemetry.tracing.close(timeout_s=40)
 sys.exit(any(ended))
 """
 
