@@ -54,9 +54,9 @@ CLOSE_CLASSES: Final = (
     "abnormal",
     "refused",
 )
-"""How a stream ended. WebSocket (RFC 6455 §7.4): 1000; 1001; 1002, 1003, 1007, 1009, 1010; 1008; 1011 to 1014;
-3000 to 4999; no close frame (1005, 1006); refused before it was accepted. An event stream ends normal, or
-going_away when its client left, or server_error."""
+"""How a stream ended. WebSocket (RFC 6455 §7.4): 1000, and 1005 for a close frame without a code; 1001; 1002, 1003,
+1007, 1009, 1010; 1008; 1011 to 1014; 3000 to 4999; no close frame (1006); refused before it was accepted. An event
+stream ends normal, or going_away when its client left, or server_error."""
 
 STREAM_OPEN: Final = Metric(
     name="http.server.stream.open",
