@@ -2,8 +2,8 @@
 
 The word is a keyed hash of the user's id. Without the key nobody can find an id by trying all that there are; with
 it one user has the same word in every worker process and after every restart. The key is random, made once, and
-lies in a file for its user alone, beside the lines of the service. Services that share the folder share the key
-and still have words of their own.
+lies in a file for its user alone, beside the lines of the service, unless the settings give one. Services that
+share the key still have words of their own.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLL
 
 
 class Identity:
-    """Makes a user's hash of a user's id, for one service; key: secret random bytes, at most 64."""
+    """Makes a user's hash of a user's id, for one service; key: secret random bytes."""
 
     __slots__ = ("_keyed",)
 
     def __init__(self, *, service_name: str, key: bytes) -> None:
         own = blake2b(service_name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if len(key) > blake2b.MAX_KEY_SIZE:
+            key = blake2b(key).digest()
         self._keyed = blake2b(key=key, person=own, digest_size=_HASH_BYTES)
 
     def hashed(self, user_id: str) -> str:

@@ -29,6 +29,8 @@ _SAMPLERS: Final = (
     "traceidratio",
 )
 _SHORTEST_TOKEN: Final = 16
+_SHORTEST_KEY: Final = 16
+_LONGEST_KEY: Final = 4096
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _LINK: Final = re.compile(
@@ -66,6 +68,8 @@ class Settings:
     slow_request_s: an unsampled request that takes longer still gets its server span, as one that fails does.
     metrics_token: what a scrape must present as its bearer token, or None. metrics_port: a port of the loopback
     that alone answers scrapes, or None for the app's own.
+    user_key: what keys the hash of a user's id, at least 16 random bytes; by default a key in the spool's folder.
+    Hosts with spools of their own need one in common for a user to have one hash on all of them.
     multiprocess_dir: the folder that all worker processes of one instance share, or None for a single process.
     commit: `vcs.ref.head.revision` of the service, for `taskscope_build_info`.
     """
@@ -90,6 +94,7 @@ class Settings:
     slow_request_s: float = 1.0
     metrics_token: str | None = field(default=None, repr=False)
     metrics_port: int | None = None
+    user_key: bytes | None = field(default=None, repr=False)
     multiprocess_dir: Path | None = None
     commit: str = "unknown"
 
@@ -189,6 +194,12 @@ class Settings:
                     self.metrics_port,
                     "take a free port, or 0 for any",
                 ),
+                _unless(
+                    self.user_key is None or len(self.user_key) >= _SHORTEST_KEY,
+                    "user_key",
+                    f"{len(self.user_key or b'')} bytes long",
+                    f"take at least {_SHORTEST_KEY} random ones",
+                ),
             )
             if fault
         ]
@@ -250,6 +261,17 @@ def _token_file(text: str) -> str:
         raise ValueError(text) from error
 
 
+def _key_file(text: str) -> bytes:
+    try:
+        with Path(text).open("rb") as file:
+            key = file.read(_LONGEST_KEY + 1)
+    except OSError as error:
+        raise ValueError(text) from error
+    if len(key) > _LONGEST_KEY:  # a device of random bytes would give another key in each process
+        raise ValueError(text)
+    return key
+
+
 def _flag(text: str) -> bool:
     if text.lower() in _TRUE:
         return True
@@ -283,6 +305,11 @@ _VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
     "TASKSCOPE_SPOOL": ("spool", Path, "write a folder's path"),
     "TASKSCOPE_SPOOL_MAX_BYTES": ("spool_max_bytes", int, _BYTES),
     "TASKSCOPE_SEGMENT_BYTES": ("segment_bytes", int, _BYTES),
+    "TASKSCOPE_USER_KEY_FILE": (
+        "user_key",
+        _key_file,
+        f"name a file of {_SHORTEST_KEY} to {_LONGEST_KEY} random bytes",
+    ),
     "TASKSCOPE_TRUSTED_HOPS": ("trusted_hops", _paths, "write networks with commas between"),
     "TASKSCOPE_MAX_TRACES_PER_SECOND": ("max_traces_per_second", float, "write a number"),
     "TASKSCOPE_SLOW_REQUEST_S": ("slow_request_s", float, "write a number of seconds"),

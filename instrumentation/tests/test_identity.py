@@ -39,6 +39,13 @@ def test_whoever_tries_all_ids_without_the_key_finds_none(tmp_path: Path) -> Non
     assert found not in tried
 
 
+def test_a_key_of_any_length_counts_whole() -> None:
+    words = {
+        Identity(service_name="shop", key=b"k" * size).hashed("ada") for size in (16, 64, 65, 4096)
+    }
+    assert len(words) == 4
+
+
 def test_a_hash_takes_any_text(tmp_path: Path) -> None:
     assert hashed(tmp_path, "") != hashed(tmp_path, "\ud800\x00é" * 1000)
 

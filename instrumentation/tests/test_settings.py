@@ -71,6 +71,29 @@ def test_a_value_out_of_bounds_is_refused(variable: str, value: str) -> None:
         Settings.from_environ({variable: value})
 
 
+def test_the_key_of_the_users_is_a_files_bytes_and_is_never_shown(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_bytes(b" \n\x00secret bytes\n")
+    settings = Settings.from_environ({"TASKSCOPE_USER_KEY_FILE": str(path)})
+    assert settings.user_key == b" \n\x00secret bytes\n"
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize("size", [0, 15, 4097])
+def test_a_key_too_short_or_too_long_is_refused_and_not_told(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "users"
+    path.write_bytes(b"x" * size)
+    with pytest.raises(SettingsError, match=r"setting user_key is|USER_KEY_FILE=.* read") as told:
+        Settings.from_environ({"TASKSCOPE_USER_KEY_FILE": str(path)})
+    assert "xxx" not in str(told.value)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev", "absent"])
+def test_what_is_no_file_of_a_key_is_refused(path: str) -> None:
+    with pytest.raises(SettingsError, match="name a file of 16 to 4096 random bytes"):
+        Settings.from_environ({"TASKSCOPE_USER_KEY_FILE": path})
+
+
 @pytest.mark.parametrize(
     ("variable", "text"),
     [

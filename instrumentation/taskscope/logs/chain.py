@@ -77,7 +77,9 @@ def configure(
 
 
 def _user_key(settings: Settings, *, on_error: Callable[[BaseException], None]) -> bytes:
-    """The key of the spool's folder, or one of this process alone where that cannot be had."""
+    """The key that was given, or the spool's folder's, or one of this process alone where that cannot be had."""
+    if settings.user_key is not None:
+        return settings.user_key
     try:
         return load_key(settings.spool)
     except OSError as error:
