@@ -239,13 +239,21 @@ def test_two_registries_do_not_see_each_other() -> None:
     assert value(other.registry, PAID) == 0
 
 
-def test_an_error_is_logged_the_first_time_that_its_kind_is_seen(
-    shop: Instruments, caplog: pytest.LogCaptureFixture
+def test_each_kind_of_error_is_told_once_a_minute_with_how_often_it_came(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for _ in range(3):
-        shop.failed("probes", OSError("gone"))
-    assert len(caplog.records) == 1
-    assert value(shop.registry, LIBRARY_ERRORS, component="probes") == 3
+    moment = [0.0]
+    instruments = Instruments(Catalogue(service="shop", metrics=ALL), now=lambda: moment[0])
+    for moment[0] in (0.0, 1.0, 59.0, 60.0):
+        instruments.failed("probes", OSError("gone"))
+        instruments.failed("tracing", OSError("gone"))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        *["an error inside the library was kept from the request"] * 2,
+        *["an error inside the library was kept from the request (3 times since it was last told)"]
+        * 2,
+    ]
+    assert value(instruments.registry, LIBRARY_ERRORS, component="probes") == 4
 
 
 def test_an_error_of_the_log_path_is_counted_and_not_logged(
@@ -315,6 +323,7 @@ def test_a_fold_is_said_again_after_a_minute_by_metric_and_label(
         said.append(len(caplog.records))
     assert said == [2, 2, 4, 4, 6]
     assert "shop.orders.open: label state" in caplog.records[1].getMessage()
+    assert caplog.records[2].getMessage().endswith("(2 times since it was last told)")
 
 
 def test_an_observation_and_a_count_bear_the_trace_of_a_sampled_request(shop: Instruments) -> None:

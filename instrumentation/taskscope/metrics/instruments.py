@@ -34,15 +34,15 @@ from taskscope.metrics.children import GaugeChild
 from taskscope.metrics.families import StoreCollector
 from taskscope.metrics.handles import Counter, Gauge, Histogram
 from taskscope.metrics.store import MemoryStore, Reading, Store
+from taskscope.once import OncePerMinute
 
 __all__ = ["MAX_LABEL_SETS", "MAX_SERIES", "Counter", "Gauge", "Histogram", "Instruments"]
 
-_TELL_AGAIN_S: Final = 60.0
 _FOLDED: Final = (
     "%s: label %s went beyond its declared bound; more values are counted as %s, "
-    "list fewer or raise the cap where the metric is declared"
+    "list fewer or raise the cap where the metric is declared%s"
 )
-_MOST_TOLD: Final = 256
+_KEPT: Final = "an error inside the library was kept from the request%s"
 _PROCESS: Final = (
     PROCESS_CPU,
     PROCESS_MEMORY,
@@ -83,9 +83,7 @@ class Instruments:
         self.capacity = Capacity()
         self.metrics = tuple(m for m in catalogue.all_metrics if m.target == target)
         self.registry = CollectorRegistry(auto_describe=False)
-        self._now = now
-        self._told: set[tuple[str, str]] = set()
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._once = OncePerMinute(monotonic=now)
         self._followed: dict[int, Callable[[], None]] = {}
         self._errors: Counter | None = None
         self._made = {m.name: self._make(m) for m in self.metrics if m not in _PROCESS}
@@ -138,7 +136,7 @@ class Instruments:
             self._series.at(()).set(self.capacity.lines)
 
     def failed(self, component: str, error: BaseException | None = None) -> None:
-        """An error inside the library is counted, and logged the first time that its kind is seen.
+        """An error inside the library is counted, and logged once a minute for each kind, with how often it came.
 
         component: one that `taskscope.library.errors` lists. Never raises.
         """
@@ -156,12 +154,10 @@ class Instruments:
             if error is None or component == "logs":
                 return
             if isinstance(error, MetricError):  # a sentence that says where and what to do
-                if self._is_first(component, str(error)):
-                    _log.warning("%s", error)
-            elif self._is_first(component, type(error).__qualname__):
-                _log.warning(
-                    "an error inside the library was kept from the request", exc_info=error
-                )
+                if times := self._once.turn((component, str(error))):
+                    _log.warning("%s%s", error, _often(times))
+            elif times := self._once.turn((component, type(error).__qualname__)):
+                _log.warning(_KEPT, _often(times), exc_info=error)
 
     def folded(self, metric: Metric, given: tuple[object, ...], kept: tuple[str, ...]) -> None:
         """Values that are kept as `__overflow__` are counted, and told once a minute. Never raises."""
@@ -172,8 +168,8 @@ class Instruments:
             for label, before, after in zip(metric.label_names, given, kept, strict=True):
                 if after == OVERFLOW and (type(before) is not str or before != OVERFLOW):
                     overflowed.at((metric.name, label)).inc()
-                    if self._is_news(metric.name, label):
-                        _log.warning(_FOLDED, metric.name, label, OVERFLOW)
+                    if times := self._once.turn((metric.name, label)):
+                        _log.warning(_FOLDED, metric.name, label, OVERFLOW, _often(times))
         except Exception:  # noqa: BLE001, S110 - a handler of the user's logging may raise; the fold is counted
             pass
 
@@ -189,19 +185,6 @@ class Instruments:
             child.set(value)
 
         self._followed[id(child)] = ask
-
-    def _is_first(self, component: str, what: str) -> bool:
-        if (component, what) in self._told or len(self._told) >= _MOST_TOLD:
-            return False
-        self._told.add((component, what))
-        return True
-
-    def _is_news(self, metric: str, label: str) -> bool:
-        now, told = self._now(), self._told_at.get((metric, label))
-        if told is not None and now - told < _TELL_AGAIN_S:
-            return False
-        self._told_at[metric, label] = now
-        return True
 
     def _refresh_process(self) -> None:
         for family in self._source.collect() if self._process else ():
@@ -238,3 +221,7 @@ class Instruments:
     def _counter_if_declared(self, metric: Metric) -> Counter | None:
         found = self._made.get(metric.name)
         return found if isinstance(found, Counter) else None
+
+
+def _often(times: int) -> str:
+    return "" if times == 1 else f" ({times} times since it was last told)"
