@@ -148,6 +148,16 @@ def test_the_text_is_made_off_the_event_loop(endpoint: Exposition, counted: Coun
     assert threading.get_ident() not in counted.threads
 
 
+@pytest.mark.parametrize("broken", ["_duration", "_size"])
+def test_what_measures_the_scrape_never_fails_it(
+    instruments: Instruments, clock: Clock, broken: str
+) -> None:
+    scrapes = Scrapes(lambda _: b"text", instruments, now=clock)
+    setattr(scrapes, broken, None)
+    assert _scrape(Exposition(scrapes)).content == b"text"
+    assert value(instruments.registry, LIBRARY_ERRORS, component="exposition") == 1
+
+
 def test_a_scrape_is_answered_while_all_threads_of_the_loop_wait(endpoint: Exposition) -> None:
     async def scrape() -> int:
         loop, silent = asyncio.get_running_loop(), threading.Event()

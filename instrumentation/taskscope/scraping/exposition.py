@@ -13,13 +13,12 @@ from hmac import compare_digest
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskscope.routing.route import path_within
 from taskscope.scraping.scrapes import Format, Scrapes, formatted, gzips
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
-__all__ = ["Answer", "Exposition", "ExpositionMiddleware", "allowed", "headers_of"]
+__all__ = ["Answer", "Exposition", "allowed", "headers_of"]
 
 _FAILED: Final = b"the metrics could not be rendered; the service's log says why\n"
 _UNKNOWN: Final = b"present the token of TASKSCOPE_METRICS_TOKEN as a bearer token\n"
@@ -117,21 +116,6 @@ class Exposition:
             self._under_way[key] = answer
         # Shielded: a scraper that hangs up must not cancel what others wait for.
         return await asyncio.shield(answer)
-
-
-class ExpositionMiddleware:
-    """Answers one exact path of the app with the exposition and hands everything else on."""
-
-    def __init__(self, app: ASGIApp, *, path: str, endpoint: Exposition) -> None:
-        self.app = app
-        self._path = path
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and path_within(scope) == self._path:
-            await self._endpoint(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
 
 
 def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], bytes]) -> asyncio.Future[bytes]:

@@ -91,8 +91,11 @@ class Scrapes:
                 raise
             return
         kept.body, kept.zipped, kept.made_at = body, None, began  # as old as what it tells
-        self._duration.observe(perf_counter() - started)
-        self._size.set(len(body))
+        try:
+            self._duration.observe(perf_counter() - started)
+            self._size.set(len(body))
+        except Exception as error:  # noqa: BLE001 - what measures the scrape never fails it
+            self._failed("exposition", error)
 
 
 def formatted(accept: str) -> Format:
