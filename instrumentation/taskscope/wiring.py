@@ -143,7 +143,7 @@ def _instruments(catalogue: Catalogue | None, settings: Settings, service: _Serv
         raise InstrumentError(
             f"service_name is {service.name!r} and the catalogue is of {catalogue.service!r}; give both one name"
         )
-    instruments = Instruments(catalogue, store=_store(settings, service))
+    instruments = _counting(settings, catalogue)
     instruments.gauge(BUILD).set(
         1,
         service_version=service.version,
@@ -154,22 +154,34 @@ def _instruments(catalogue: Catalogue | None, settings: Settings, service: _Serv
     return instruments
 
 
-def _store(settings: Settings, service: _Service) -> WorkerStore | None:
+def _counting(settings: Settings, catalogue: Catalogue) -> Instruments:
+    """The catalogue's instruments, over a file of this worker's own where there are several."""
     if settings.multiprocess_dir is None:
-        return None
-    return WorkerStore(settings.multiprocess_dir, service=service.name)
+        return Instruments(catalogue)
+    early: list[tuple[str, BaseException | None]] = []
+    store = WorkerStore(
+        settings.multiprocess_dir,
+        service=catalogue.service,
+        failed=lambda component, error: early.append((component, error)),
+    )
+    instruments = Instruments(catalogue, store=store)
+    store.failed = instruments.failed
+    for component, error in early:  # nobody could count them before
+        instruments.failed(component, error)
+    return instruments
 
 
 def _start_logs(instruments: Instruments, settings: Settings, service: _Service) -> LogPipeline:
     from taskscope.logs import configure
 
     lines = instruments.counter(LOG_LINES)
+    count = {level: lines.at((level,)).inc for level in LOG_LINES.labels[0].values}
     dropped = instruments.counter(LOG_DROPPED)
     return configure(
         settings=settings,
         service_name=service.name,
         service_version=service.version,
-        on_line=lambda level: lines.at((level,)).inc(),
+        on_line=lambda level: count[level](),
         on_drop=lambda reason: dropped.at((reason,)).inc(),
         on_error=lambda error: instruments.failed("logs", error),
     )
