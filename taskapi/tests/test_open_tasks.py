@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from taskscope.testing import waiting
 from taskscope.testing.logs import read_lines
 from taskscope.testing.metrics import value
 from taskscope_taskapi.catalogue import TASKS_OPEN
 from taskscope_taskapi.database import Database, DatabaseUnavailable
 
 from .conftest import Api, ApiMaker
+
+until = partial(waiting.until_async, within_s=10)
 
 pytestmark = pytest.mark.anyio
 
@@ -27,13 +30,6 @@ def counted(api: Api) -> tuple[float, float]:
         value(api.registry, TASKS_OPEN, status="todo"),
         value(api.registry, TASKS_OPEN, status="in_progress"),
     )
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
 
 
 async def test_the_gauge_follows_the_table(make_api: ApiMaker) -> None:

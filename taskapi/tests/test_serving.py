@@ -6,7 +6,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -15,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import taskscope
+from taskscope.testing import waiting
 from taskscope_taskapi.app import create_app
 from taskscope_taskapi.serving import Parser, head_bytes, protocol_class
 from taskscope_taskapi.settings import Settings
+
+until = partial(waiting.until, within_s=10)
 
 HEADER_S, BODY_S = 0.4, 0.4
 
@@ -40,13 +44,6 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield listener.getsockname()[1]
         server.should_exit = True
         thread.join(10)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def connected(port: int) -> socket.socket:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from fastapi import FastAPI
 import taskscope
 from taskscope.catalogue.builtin import REQUEST_DURATION
 from taskscope.errors import SettingsError
+from taskscope.testing import waiting
 from taskscope.testing.engines import free_port
 from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
@@ -27,6 +29,8 @@ from taskscope_taskapi.app import create_app
 from taskscope_taskapi.catalogue import LOGINS, TASKS_CREATED, TASKS_DELETED, USERS_REGISTERED
 from taskscope_taskapi.settings import Settings
 from taskscope_taskapi.traffic import Control, drive, loopback_url, read_control
+
+until = partial(waiting.until_async, within_s=20)
 
 pytestmark = pytest.mark.anyio
 
@@ -75,13 +79,6 @@ async def test_faults_come_and_go_with_the_control_file(service: Served, tmp_pat
     stop.set()
     summary = await load
     assert summary.unanswered == 0
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 async def test_the_load_ends_by_itself_when_its_time_is_over(service: Served) -> None:

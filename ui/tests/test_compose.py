@@ -285,6 +285,40 @@ def test_the_instances_are_given_settings_that_they_take(name: str) -> None:
     assert api.rate_limit == 100
     assert not api.faults
     assert library.instance == name
+    # A caller from outside decides on no trace of ours; it becomes a link.
+    assert library.trusted_hops == ()
+
+
+@pytest.mark.parametrize("name", ["api-1", "api-2"])
+def test_the_workers_of_an_instance_share_a_folder_in_memory_that_nobody_else_sees(
+    name: str,
+) -> None:
+    folder = SERVICES[name]["environment"]["TASKSCOPE_MULTIPROCESS_DIR"]
+    account = SERVICES[name]["user"].partition(":")[0]
+    (options,) = (o for path, _, o in map(_parted, SERVICES[name]["tmpfs"]) if path == folder)
+    assert {"mode=0700", f"uid={account}"} <= set(options.split(","))
+    assert SERVICES[name]["command"][-2] == "--workers"
+
+
+def _parted(mount: str) -> tuple[str, str, str]:
+    return mount.partition(":")
+
+
+def test_the_image_bears_the_commit_that_it_is_built_from() -> None:
+    dockerfile = (ROOT / "taskapi" / "deploy" / "Dockerfile").read_text()
+    last = dockerfile.rpartition("FROM ")[2]
+    assert "ARG COMMIT" in last
+    assert "ENV TASKSCOPE_COMMIT=${COMMIT}" in last
+    for name in ("api-1", "api-2"):
+        assert SERVICES[name]["build"]["args"]["COMMIT"] == "${TASKSCOPE_COMMIT:-unknown}"
+
+
+def test_no_instance_answers_prometheus_but_inside_the_network() -> None:
+    for name in ("api-1", "api-2"):
+        assert "ports" not in SERVICES[name]
+        assert SERVICES[name].get("network_mode") is None
+    proxy = (ROOT / "taskapi" / "deploy" / "nginx" / "nginx.conf").read_text()
+    assert "location = /metrics { return 404; }" in proxy
 
 
 def test_the_shipper_is_given_settings_that_it_takes() -> None:
