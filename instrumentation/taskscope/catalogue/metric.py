@@ -103,6 +103,9 @@ class Unit:
 class Label:
     """One dimension of a metric, bounded by declaration: by its `values`, or by `cap` and what bounds it.
 
+    values: all there are; a series for each is there from the start, at 0. cap: the most different values;
+    those that come later, and those that are not listed, are counted as `__overflow__`.
+    bounded_by: what keeps them below the cap, for whoever reads the catalogue.
     The HTTP labels of the semantic conventions (`http.request.method`, `http.route`,
     `http.response.status_code`) bring their bound with them. Raises MetricError without a bound.
     """
@@ -145,6 +148,10 @@ class Label:
 class Metric:
     """One metric: an OpenTelemetry name, a kind, a unit, and who answers for it.
 
+    name: lower-case words with dots between, `shop.orders`; Prometheus's name is made of it and of the unit.
+    unit: `s`, `By`, `1` (a ratio) or a counted thing, `{order}`. help: one sentence. owner: the team.
+    labels: a tuple, in the order of `at(…)`. buckets: a histogram's upper bounds in its unit, rising, without
+    +Inf; a histogram of seconds has `DEFAULT_BUCKETS`, and each objective's threshold is added.
     subsystem: one word used on every floor (http, runtime, database, logs, self, business, …).
     target: name of the scrape target whose process exposes it (see `Target`).
     across: how a gauge's values of one instance's worker processes become one; only those that live count.
