@@ -19,6 +19,7 @@ from taskscope.catalogue.groups import GROUPS
 from taskscope.errors import InstrumentError
 from taskscope.metrics.guests import Registry
 from taskscope.metrics.instruments import Instruments
+from taskscope.metrics.tally import counting
 from taskscope.multiprocess import WorkerStore
 from taskscope.requests.middleware import AccessLog, Hooks, RequestMiddleware
 from taskscope.scraping.adminport import AdminPort
@@ -56,6 +57,7 @@ def instrument(
     """`app`, of FastAPI or Starlette, is measured, traced and logged from its start on.
 
     Call it before the app starts; the telemetry is in `app.state.telemetry` too, and a second call gives it back.
+    service_name: lower-case words with hyphens between, the catalogue's `service` if there is one.
     catalogue: what the service declares; by default the library's own metrics and all of its groups.
     metrics, logs, tracing: False switches that part off; instruments work all the same.
     tracing: `native` makes the server spans by FastAPI's own telemetry, from FastAPI 0.142 on.
@@ -63,7 +65,7 @@ def instrument(
     already, such as its default REGISTRY; they are answered beside the catalogue's.
     aliases: peers whose old metric names stay alive; see `taskscope.adoption.aliases`.
     Raises InstrumentError if the app has started or is none of Starlette's, SettingsError for a wrong environment,
-    CatalogueError for a name that is no slug.
+    CatalogueError for a name that is no slug, MultiprocessError for a workers' folder that cannot be used.
     """
     _check(app, tracing)
     known = getattr(app.state, "telemetry", None)
@@ -175,7 +177,9 @@ def _start_logs(instruments: Instruments, settings: Settings, service: _Service)
     from taskscope.logs import configure
 
     lines = instruments.counter(LOG_LINES)
-    count = {level: lines.at((level,)).inc for level in LOG_LINES.labels[0].values}
+    count = {
+        level: counting(instruments, lines.at((level,))) for level in LOG_LINES.labels[0].values
+    }
     dropped = instruments.counter(LOG_DROPPED)
     return configure(
         settings=settings,
@@ -212,7 +216,7 @@ def _start_tracing(
         service_name=service.name,
         service_version=service.version,
         failed=instruments.failed,
-        counted=lambda decision: traced.at((decision,)),
+        counted=lambda decision: counting(instruments, traced.at((decision,))),
         path="native" if how == "native" else "instrumentor",
     )
     tracing.install(app, excluded=frozenset(settings.excluded_paths))

@@ -85,6 +85,7 @@ class Instruments:
         self.registry = CollectorRegistry(auto_describe=False)
         self._once = OncePerMinute(monotonic=now)
         self._followed: dict[int, Callable[[], None]] = {}
+        self._settles: list[Callable[[], None]] = []
         self._errors: Counter | None = None
         self._made = {m.name: self._make(m) for m in self.metrics if m not in _PROCESS}
         # Made when first read: where there is no /proc, they are absent and not 0.
@@ -126,6 +127,11 @@ class Instruments:
 
     def refresh(self) -> None:
         """What is asked for rather than told is as it is now: followed gauges, the process, the count of series."""
+        for settle in tuple(self._settles):
+            try:
+                settle()
+            except Exception as error:  # noqa: BLE001 - what cannot be settled never fails a scrape
+                self.failed("metrics", error)
         for ask in tuple(self._followed.values()):
             ask()
         try:
@@ -172,6 +178,10 @@ class Instruments:
                         _log.warning(_FOLDED, metric.name, label, OVERFLOW, _often(times))
         except Exception:  # noqa: BLE001, S110 - a handler of the user's logging may raise; the fold is counted
             pass
+
+    def before_reading(self, settle: Callable[[], None]) -> None:
+        """`settle` is called at each refresh, before anything else."""
+        self._settles.append(settle)
 
     def follow(self, child: GaugeChild, read: Callable[[], float]) -> None:
         """At each refresh the child is set to what `read` gives, or to NaN where it raises."""

@@ -5,6 +5,6 @@ stand around what makes the span, `instrumentor` or `native`; `late` writes the 
 over and failed. Read by `wiring`.
 """
 
-from taskscope.tracing.service import Counted, Path, Tracing, exemplar
+from taskscope.tracing.service import Path, Tracing, exemplar
 
-__all__ = ["Counted", "Path", "Tracing", "exemplar"]
+__all__ = ["Path", "Tracing", "exemplar"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import inf
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 from weakref import WeakMethod
 
 from opentelemetry.sdk.resources import Resource
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Scope
 
-__all__ = ["Counted", "Path", "Tracing", "exemplar"]
+__all__ = ["Path", "Tracing", "exemplar"]
 
 _CLOSE_S: Final = 5.0
 
@@ -43,18 +43,12 @@ OnError = Callable[[str, BaseException | None], None]
 Path = Literal["instrumentor", "native"]
 
 
-class Counted(Protocol):
-    """A counter's child."""
-
-    def inc(self) -> None: ...
-
-
 class Tracing:
     """The provider of one service's spans, and the layers that make them.
 
     Spans leave the process only when an OTLP endpoint is set; their ids are in the log lines always.
     path: what makes the server spans, OpenTelemetry's instrumentation or FastAPI's own.
-    counted: the counter's child of a decision, one of `sampled`, `unsampled`, `late` and `capped`.
+    counted: what counts a decision when it is called, one of `sampled`, `unsampled`, `late` and `capped`.
     now: seconds of a clock that never goes back.
     """
 
@@ -65,7 +59,7 @@ class Tracing:
         service_name: str,
         service_version: str,
         failed: OnError,
-        counted: Callable[[str], Counted],
+        counted: Callable[[str], Callable[[], None]],
         path: Path = "instrumentor",
         now: Callable[[], float] = monotonic,
     ) -> None:
@@ -151,7 +145,7 @@ class Tracing:
 
     def _keep(self, scope: Scope, request: RequestContext, passage: Passage, ended: Ended) -> None:
         if not self._bucket.take():
-            self._capped.inc()
+            self._capped()
             return
         passage.sampled = True
         try:
@@ -160,16 +154,16 @@ class Tracing:
             passage.sampled = False
             raise
         request.sampled = True
-        self._late.inc()
+        self._late()
         self._processors.on_end(span)
 
     def _count(self, passage: Passage) -> None:
         if passage.sampled:
-            self._sampled.inc()
+            self._sampled()
         elif passage.capped:
-            self._capped.inc()
+            self._capped()
         else:
-            self._unsampled.inc()
+            self._unsampled()
 
     def start(self) -> None:
         """Ended spans are exported, also if `close` was called before: an app may start again."""
