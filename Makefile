@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 /usr/bin/pyt
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test newest quick check env engines build secrets clean
+.PHONY: help demo test newest quick adoption check env engines build secrets clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ newest: engines ## the shipper once more, with the newest client line instead of
 
 quick: env ## the tests that need no server
 	$(BIN)/pytest -m 'not engine'
+
+adoption: env ## the library under each FastAPI that it supports, in throwaway environments
+	$(BIN)/python benchmarks/adoption.py
 
 check: env ## format, lint, arrows, types, and whether the generated files are in step
 	$(BIN)/ruff format --check .

@@ -6,10 +6,10 @@ import json
 import random
 import socket
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,12 +18,15 @@ import pytest
 from taskscope.catalogue import Catalogue
 from taskscope.errors import SettingsError
 from taskscope.logs.spool import Spool
+from taskscope.testing import waiting
 from taskscope.testing.engines import free_port
 from taskscope_exporters.logs.client import Trouble
 from taskscope_exporters.logs.deadletters import FILE_NAME
 from taskscope_exporters.logs.run import run
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_exporters.logs.shipper import Shipper, ShipperMetrics
+
+until = partial(waiting.until, within_s=15)
 
 CATALOGUE = Catalogue(service="shop")
 Plan = Callable[[list[str]], tuple[int, list[int]] | None]
@@ -157,13 +160,6 @@ def shipping(settings: ShipSettings) -> Iterator[Ship]:
         ship.stop.set()
         thread.join(15)
         assert not thread.is_alive()
-
-
-def until(holds: Callable[[], bool], *, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def fill(spool: Spool, count: int, *, start: int = 0) -> list[bytes]:

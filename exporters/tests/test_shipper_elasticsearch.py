@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from taskscope.catalogue import Catalogue
 from taskscope.logs import configure, get_logger
 from taskscope.logs.spool import Spool
 from taskscope.settings import Settings
+from taskscope.testing import waiting
 from taskscope.testing.engines import (
     HOST,
     Missing,
@@ -38,6 +39,8 @@ from taskscope_exporters.logs.install import install
 from taskscope_exporters.logs.run import run
 from taskscope_exporters.logs.settings import Secret, ShipSettings
 from taskscope_exporters.logs.template import log_template
+
+until = partial(waiting.until, within_s=60)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
@@ -131,13 +134,6 @@ def shipping(config: ShipSettings, service: str) -> Iterator[list[str]]:
         stop.set()
         thread.join(15)
         assert not thread.is_alive()
-
-
-def until(holds: Callable[[], bool], *, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def line(n: int, **more: object) -> bytes:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,9 +190,7 @@ def test_the_load_ends_with_its_summary_when_it_is_told_to(service: Served) -> N
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    deadline = time.monotonic() + 30
-    while service.counted() < 20 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    waiting.until(lambda: service.counted() >= 20, within_s=30)
     process.send_signal(signal.SIGTERM)
     told, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "")

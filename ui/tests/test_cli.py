@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from taskscope.testing.engines import free_port
+from taskscope.testing.waiting import until
 from taskscope_taskapi.catalogue import CATALOGUE
 from taskscope_ui import artefacts
 from taskscope_ui.cli import main
@@ -153,9 +154,7 @@ def test_a_shipper_that_is_told_to_stop_ends_well(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "spool/shipper.lock").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until((tmp_path / "spool/shipper.lock").exists, within_s=20)
     process.terminate()
     _, err = process.communicate(timeout=20)
     assert (process.returncode, "Traceback" in err) == (0, False)
@@ -276,9 +275,7 @@ def test_interrupting_is_quiet_and_130(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "began").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until((tmp_path / "began").exists, within_s=20)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (130, b"", b"")

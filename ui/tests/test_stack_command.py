@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +19,15 @@ import anyio
 import pytest
 from rich.console import Console
 
+from taskscope.testing import waiting
 from taskscope.testing.engines.spec import Missing, Spec, clean_env, free_port, taken
 from taskscope_ui.stack import Engines, StackState, UpOptions, read_state, running_stack
 from taskscope_ui.stack.display import Display, described
 from taskscope_ui.stack.part import Absent, Part, Phase, Status
 from taskscope_ui.stack.plan import Plan
 from taskscope_ui.stack.processes import Group, members, runs
+
+until = partial(waiting.until, within_s=30)
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = [pytest.mark.engine, pytest.mark.stack]
@@ -46,13 +49,6 @@ def command(folder: Path, *words: str) -> subprocess.Popen[str]:
         text=True,
         env=clean_env(folder.parent),
     )
-
-
-def until(holds: Callable[[], Any], within_s: float = 30.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def ready(folder: Path, name: str) -> StackState | None:

@@ -11,12 +11,14 @@ import textwrap
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
 import psutil
 import pytest
 
+from taskscope.testing import waiting
 from taskscope.testing.engines.spec import (
     HttpReady,
     LogReady,
@@ -31,6 +33,8 @@ from taskscope_ui.stack.part import Part, Phase, Status
 from taskscope_ui.stack.ports import Reserved
 from taskscope_ui.stack.processes import Group, began, end_groups, members, runs
 from taskscope_ui.stack.supervise import Supervisor, stop_order
+
+until = partial(waiting.until_async, within_s=20)
 
 pytestmark = pytest.mark.anyio
 
@@ -80,12 +84,6 @@ async def supervised(
         tasks.start_soon(supervisor.run)
         yield supervisor
         tasks.cancel_scope.cancel()
-
-
-async def until(holds: Callable[[], bool], within_s: float = 20.0) -> None:
-    with anyio.fail_after(within_s):
-        while not holds():  # noqa: ASYNC110 # what is waited for has no event
-            await anyio.sleep(0.02)
 
 
 async def test_a_part_starts_only_after_what_it_needs_is_ready(tmp_path: Path) -> None:

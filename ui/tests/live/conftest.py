@@ -12,31 +12,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pytest
 
+from taskscope.testing import waiting
 from taskscope_ui.stack import state
 
 PROJECT = Path(__file__).parents[3]
-T = TypeVar("T")
-
-
-def until(ask: Callable[[], T], *, within_s: float, every_s: float = 0.5) -> T:
-    """The first true answer of `ask`. Raises AssertionError with its last answer when the time is over."""
-    deadline = time.monotonic() + within_s
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, (
-            f"not within {within_s:g} s; the last answer was {answer!r}"
-        )
-        time.sleep(every_s)
+until = partial(waiting.until, every_s=0.5)  # each asks a whole stack
 
 
 @dataclass(kw_only=True)
