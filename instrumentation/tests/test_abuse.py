@@ -49,14 +49,14 @@ def test_abuse_leaves_nothing_behind(tmp_path: Path, http: Literal["h11", "httpt
 
     with serving(app, http=http) as url:
         port = urlsplit(url).port or 0
-        asyncio.run(abuse(port, seconds=20, seed=1, paths=PATHS, most=2_500))
+        asyncio.run(abuse(port, seconds=20, seed=1, paths=PATHS, most=1_500))
         warm, memory, files = series(), _memory(), _files()
-        told = asyncio.run(abuse(port, seconds=20, seed=2, paths=PATHS, most=2_500))
+        told = asyncio.run(abuse(port, seconds=20, seed=2, paths=PATHS, most=1_500))
         # A rare status of a rare method may come late; what ran away would be thousands.
         assert series() - warm < 150
         assert _memory() - memory < 8 * 1024 * 1024
         assert _files() - files < 16
-    assert told.total() >= 2_500
+    assert told.total() >= 1_500
     assert set(told) <= {0, 200, 307, 400, 404, 405, 422, 500}
     assert value(telemetry.registry, LIBRARY_ERRORS) == 0
     routes = {

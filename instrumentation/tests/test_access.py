@@ -149,7 +149,7 @@ _ENDS = st.builds(
 )
 
 
-@how(deadline=None, max_examples=400)
+@how(deadline=None, max_examples=250)
 @given(_REQUESTS, _ENDS)
 def test_any_request_has_the_line_that_the_chain_would_make(
     kept: Kept, request: RequestContext, ended: Ended

@@ -278,7 +278,7 @@ def test_a_child_forked_while_another_thread_holds_the_lock_has_a_free_one(tmp_p
     assert cells(tmp_path)["shop.orders", ("red",)] == [2.0]
 
 
-def test_a_hundred_forks_while_another_thread_holds_the_lock_do_not_hang(tmp_path: Path) -> None:
+def test_forty_forks_while_another_thread_holds_the_lock_do_not_hang(tmp_path: Path) -> None:
     store = WorkerStore(tmp_path, service="shop")
     base = add(store, Series(COUNT, ("red",)))
     folder = WorkerFolder(tmp_path, service="shop")
@@ -301,11 +301,11 @@ def test_a_hundred_forks_while_another_thread_holds_the_lock_do_not_hang(tmp_pat
     thread = threading.Thread(target=busy)
     thread.start()
     try:
-        assert {in_child(work) for _ in range(100)} == {0}
+        assert {in_child(work) for _ in range(40)} == {0}
     finally:
         over.set()
         thread.join()
-    assert cells(tmp_path)["shop.orders", ("red",)] == [101.0]
+    assert cells(tmp_path)["shop.orders", ("red",)] == [41.0]
     assert len(names(tmp_path)) == 2
 
 

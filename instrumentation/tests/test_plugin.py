@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+_Done = subprocess.CompletedProcess[str]
 DOCUMENTED = Path(__file__).parents[2] / "docs/testing.md"
 APP = """
 import pytest
@@ -119,10 +122,11 @@ print(f"{cost * 1000:.3f}", heavy)
 """
 
 
-def _pytest(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "test_shop.py").write_text(text)
+def _pytest(folder: Path, *texts: str, options: tuple[str, ...] = ()) -> _Done:
+    for number, text in enumerate(texts):
+        (folder / f"test_shop_{number}.py").write_text(text)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "test_shop.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "."],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -131,39 +135,41 @@ def _pytest(folder: Path, text: str, *options: str) -> subprocess.CompletedProce
     )
 
 
-def test_ten_lines_hold_metrics_spans_lines_and_conformance(tmp_path: Path) -> None:
-    done = _pytest(tmp_path, GOOD, "-W", "error")
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
+def test_ten_lines_hold_metrics_spans_lines_and_conformance_and_so_does_the_documents_example(
+    tmp_path: Path,
+) -> None:
+    (documented,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(), flags=re.DOTALL)
+    done = _pytest(tmp_path, GOOD, documented, options=("-W", "error"))
+    assert "5 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_the_example_of_the_documentation_passes_as_it_stands(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(), flags=re.DOTALL)
-    done = _pytest(tmp_path, code, "-W", "error")
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a run says that has only wrong tests."""
+    return _pytest(tmp_path_factory.mktemp("wrong"), BAD, NO_APP, PLAIN_APP).stdout
 
 
-def test_what_is_wrong_fails_and_is_named(tmp_path: Path) -> None:
-    out = _pytest(tmp_path, BAD).stdout
-    assert "3 failed" in out
-    assert "shop.orders: label city went beyond its bound" in out
-    assert "shop.orders {} moved by 1, expected 2" in out
-    assert "shop.stray: the catalogue of shop does not declare it" in out
-
-
-def test_without_an_app_the_remedy_is_named(tmp_path: Path) -> None:
-    out = _pytest(tmp_path, NO_APP).stdout
-    assert "write a fixture named taskscope_app that returns yours" in out
-
-
-def test_an_app_that_is_not_instrumented_is_named(tmp_path: Path) -> None:
-    out = _pytest(tmp_path, PLAIN_APP).stdout
-    assert "taskscope_app: object is not instrumented; return the app" in out
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "shop.orders: label city went beyond its bound",
+        "shop.orders {} moved by 1, expected 2",
+        "shop.stray: the catalogue of shop does not declare it",
+        "write a fixture named taskscope_app that returns yours",
+        "taskscope_app: object is not instrumented; return the app",
+    ],
+)
+def test_what_is_wrong_fails_and_is_named(told: str, sentence: str) -> None:
+    assert "3 failed, 2 errors" in told
+    assert sentence in told
 
 
 def test_every_fixture_bears_the_prefix_and_none_is_used_unasked(tmp_path: Path) -> None:
-    out = _pytest(tmp_path, "def test_it(): pass", "--fixtures-per-test").stdout
+    options = ("--fixtures-per-test", "--fixtures")
+    out, listed = (
+        _pytest(tmp_path, "def test_it(): pass", options=(option,)).stdout for option in options
+    )
     assert "taskscope" not in out
-    listed = _pytest(tmp_path, "def test_it(): pass", "--fixtures").stdout
     assert [line.split()[0] for line in listed.splitlines() if line.startswith("taskscope_")] == [
         "taskscope_app",
         "taskscope_telemetry",
