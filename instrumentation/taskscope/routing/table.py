@@ -45,6 +45,18 @@ class _Place(NamedTuple):
         return True
 
 
+class _Above(NamedTuple):
+    """Below which mounts routes stand."""
+
+    prefix: str
+    patterns: tuple[re.Pattern[str], ...]
+    depth: int
+
+
+_Noted = dict[int, dict[str, _Place]]
+"""By the id of an object and by template: one endpoint may serve thousands of routes."""
+
+
 class RoutingTable:
     """Finds a selected route's full template; made anew when routes were added."""
 
@@ -92,39 +104,45 @@ class RoutingTable:
 
     def _read(self) -> None:
         self._kept: list[object] = []  # so that no id is used again while it stands here
-        self._places: dict[int, tuple[_Place, ...]] = {}
-        self._mounted: dict[int, tuple[_Place, ...]] = {}
-        self._add(self._app.routes, "", (), 0)
+        places: _Noted = {}
+        mounted: _Noted = {}
+        self._add(self._app.routes, _Above("", (), 0), places, mounted)
+        self._places = _all(places)
+        self._mounted = _all(mounted)
 
     def _add(
-        self, routes: Iterable[object], prefix: str, above: tuple[re.Pattern[str], ...], depth: int
+        self, routes: Iterable[object], above: _Above, places: _Noted, mounted: _Noted
     ) -> None:
         for route in _flat(routes):
             if len(self._kept) >= MOST_PLACES:
                 return
             template = template_text(getattr(route, "path_format", None)) or ""
             pattern = getattr(route, "path_regex", None)
-            patterns = (*above, pattern) if isinstance(pattern, re.Pattern) else above
+            patterns = above.patterns
+            if isinstance(pattern, re.Pattern):
+                patterns = (*patterns, pattern)
             below = _below(route)
             if below is None:
                 context = getattr(route, "_route_context", None)
                 original = getattr(route, "original_route", route)
-                place = _Place(prefix + template, patterns)
+                place = _Place(above.prefix + template, patterns)
                 for key in (context, original, getattr(route, "endpoint", None)):
-                    self._note(self._places, key, place)
+                    self._note(places, key, place)
                 continue
-            inner = prefix + template.removesuffix(_REST)
-            self._note(self._mounted, getattr(route, "app", None), _Place(inner + _REST, patterns))
-            if depth < _MAX_DEPTH:
-                self._add(below, inner, patterns, depth + 1)
+            inner = above.prefix + template.removesuffix(_REST)
+            self._note(mounted, getattr(route, "app", None), _Place(inner + _REST, patterns))
+            if above.depth < _MAX_DEPTH:
+                self._add(below, _Above(inner, patterns, above.depth + 1), places, mounted)
 
-    def _note(self, table: dict[int, tuple[_Place, ...]], key: object, place: _Place) -> None:
+    def _note(self, table: _Noted, key: object, place: _Place) -> None:
         if key is None:
             return
         self._kept.append(key)
-        known = table.get(id(key), ())
-        if all(place.template != other.template for other in known):
-            table[id(key)] = (*known, place)
+        table.setdefault(id(key), {}).setdefault(place.template, place)
+
+
+def _all(noted: _Noted) -> dict[int, tuple[_Place, ...]]:
+    return {key: tuple(places.values()) for key, places in noted.items()}
 
 
 def walk(routes: Iterable[object], scope: Mapping[str, Any]) -> str | None:
