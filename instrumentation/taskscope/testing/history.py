@@ -97,7 +97,7 @@ def _label_sets(catalogue: Catalogue, metric: Metric, routes: Requests) -> Itera
     instances = INSTANCES if metric.target == "service" else INSTANCES[:1]
     if metric == REQUEST_DURATION:
         own = [tuple(zip(metric.label_names, row, strict=True)) for row in routes]
-    elif metric == RESPONSE_SIZE:
+    elif metric.label_names == RESPONSE_SIZE.label_names:  # of a method and a route
         pairs = dict.fromkeys(row[:2] for row in routes)
         own = [tuple(zip(metric.label_names, pair, strict=True)) for pair in pairs]
     else:
