@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from taskscope.catalogue import Catalogue, Kind, Label, Links, Match, Metric, Objective, Window
+from taskscope.catalogue.groups import GROUPS
 from taskscope_taskapi.catalogue import CATALOGUE
 
 PAYMENTS = Metric(
@@ -72,10 +73,11 @@ SHOP = Catalogue(
     links=Links(runbooks="https://runbooks.example"),
 )
 BARE = Catalogue(service="bare")
+ALL = Catalogue(service="all-of-it", metrics=GROUPS)
 
 
-@pytest.fixture(params=[CATALOGUE, SHOP, BARE], ids=lambda catalogue: catalogue.service)
+@pytest.fixture(params=[CATALOGUE, SHOP, BARE, ALL], ids=lambda catalogue: catalogue.service)
 def catalogue(request: pytest.FixtureRequest) -> Catalogue:
-    """Each of three services: with HTTP objectives, with its own, with nothing declared."""
+    """Each of four services: with HTTP objectives, with its own, with nothing declared, with all groups."""
     assert isinstance(request.param, Catalogue)
     return request.param

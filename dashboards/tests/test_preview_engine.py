@@ -25,6 +25,8 @@ from taskscope_dashboards import boards
 from taskscope_dashboards.preview import Logs, Prometheus, preview_server
 from taskscope_taskapi.catalogue import CATALOGUE
 
+from .conftest import ALL
+
 pytestmark = pytest.mark.engine
 
 VARIABLES = {"route": ".*", "method": ".*"}
@@ -70,9 +72,11 @@ def service_past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
 
 
 @contextmanager
-def previewed(past: Past, logs: Logs | None = None) -> Iterator[str]:
+def previewed(
+    past: Past, logs: Logs | None = None, catalogue: Catalogue = CATALOGUE
+) -> Iterator[str]:
     """The address of a preview of that Prometheus."""
-    server = preview_server(CATALOGUE, prometheus=Prometheus(past.url), logs=logs)
+    server = preview_server(catalogue, prometheus=Prometheus(past.url), logs=logs)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -94,7 +98,12 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def opened(
-    browser: Browser, past: Past, address: str, slug: str, choice: str = ""
+    browser: Browser,
+    past: Past,
+    address: str,
+    slug: str,
+    choice: str = "",
+    service: str = CATALOGUE.service,
 ) -> Iterator[tuple[Page, list[str]]]:
     """A page that has drawn a board's hour, and all that the browser complained of or asked elsewhere."""
     said: list[str] = []
@@ -106,7 +115,7 @@ def opened(
     page.on(
         "request", lambda asked: asked.url.startswith((address, "data:,")) or said.append(asked.url)
     )
-    page.goto(f"{address}/d/taskapi-{slug}?from={end_ms - 3_600_000}&to={end_ms}{choice}")
+    page.goto(f"{address}/d/{service}-{slug}?from={end_ms - 3_600_000}&to={end_ms}{choice}")
     page.wait_for_selector("html[data-ready]", timeout=30_000)
     yield page, said
     page.close()
@@ -153,6 +162,22 @@ def test_the_page_draws_every_panel_with_data(
     assert [one["title"] for one in report if one["error"] or one["noData"]] == []
     assert [one["title"] for one in report if one["type"] != "logs" and not one["series"]] == []
     assert empty == 0
+
+
+def test_a_service_with_every_group_has_every_panel_of_the_runtime_board_drawn(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with (
+        past(ALL, tmp_path) as made,
+        previewed(made, catalogue=ALL) as address,
+        opened(browser, made, address, "runtime", service=ALL.service) as (page, said),
+    ):
+        report = page.evaluate("window.report")
+    _, _, board = boards(ALL)
+
+    assert said == []
+    assert sorted(one["title"] for one in report) == sorted(panel.title for panel in board.panels)
+    assert [one["title"] for one in report if one["error"] or not one["series"]] == []
 
 
 def test_choosing_a_route_narrows_every_panel_to_it(

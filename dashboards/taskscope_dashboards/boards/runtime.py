@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from taskscope.catalogue import Catalogue, Metric
+from taskscope.catalogue import Catalogue, Match
 from taskscope.catalogue.builtin import (
     BACKGROUND_DURATION,
     DB_OPERATION_DURATION,
@@ -24,13 +24,14 @@ from taskscope.catalogue.builtin import (
     TRACED,
     WORKERS,
 )
-from taskscope.catalogue.groups import CACHE, HTTP_CLIENT, JOBS, STREAMS, WEB_VITALS
 from taskscope_dashboards.board import Board, Row
-from taskscope_dashboards.boards.business import business_panel
+from taskscope_dashboards.boards.browsers import browsers
+from taskscope_dashboards.boards.dependencies import cache, http_client, streams
+from taskscope_dashboards.boards.jobs import jobs
 from taskscope_dashboards.boards.oncall import events
 from taskscope_dashboards.layout import spread
 from taskscope_dashboards.panel import Panel, Query, Step, unit_of
-from taskscope_dashboards.queries import or_zero, per_second, quantile, value
+from taskscope_dashboards.queries import or_zero, per_second, quantile, share, value
 
 __all__ = ["runtime"]
 
@@ -38,13 +39,6 @@ _EACH = ("instance",)
 _P50 = Decimal("0.5")
 _P95 = Decimal("0.95")
 _P99 = Decimal("0.99")
-_SECTIONS = (
-    ("Do open connections live?", STREAMS),
-    ("Does the cache help?", CACHE),
-    ("Do the queues move?", JOBS),
-    ("Do the other services answer?", HTTP_CLIENT),
-    ("What do browsers see?", WEB_VITALS),
-)
 
 
 def runtime(catalogue: Catalogue) -> Board:
@@ -53,7 +47,11 @@ def runtime(catalogue: Catalogue) -> Board:
         Row(title="Is the process well?", panels=_process(catalogue)),
         Row(title="Is the database quick?", panels=_database(catalogue)),
         Row(title="What runs after the response?", panels=_background(catalogue)),
-        *(_section(catalogue, title, group) for title, group in _SECTIONS),
+        Row(title="Do open connections live?", panels=streams(catalogue)),
+        Row(title="Does the cache help?", panels=cache(catalogue)),
+        Row(title="Do the queues move?", panels=jobs(catalogue)),
+        Row(title="Do the other services answer?", panels=http_client(catalogue)),
+        Row(title="What do browsers see?", panels=browsers(catalogue)),
         Row(title="What does the telemetry cost?", panels=_cost(catalogue)),
         Row(title="What does the telemetry leave out?", panels=_left_out(catalogue)),
     )
@@ -68,24 +66,22 @@ def runtime(catalogue: Catalogue) -> Board:
     )
 
 
-def _section(catalogue: Catalogue, title: str, group: tuple[Metric, ...]) -> Row:
-    panels = tuple(business_panel(catalogue, m) for m in group if m in catalogue.metrics)
-    return Row(title=title, panels=spread(panels, per_line=3, height=7) if panels else ())
-
-
 def _process(catalogue: Catalogue) -> tuple[Panel, ...]:
     lag = Panel(
         title="Event-loop lag",
         description=(
-            "How late the event loop wakes what waits; every request of the process waits that long too. Above 50 ms: "
-            "something computes or blocks in an async function. Move it to a thread, or add an instance."
+            "How late the event loop wakes what waits, for one wake-up in a hundred; every request of the process "
+            "waits along. Above 50 ms: something computes or blocks in an async function; move it to a thread, or add "
+            "an instance. Above 250 ms for five minutes there is a ticket."
         ),
         unit="s",
-        queries=tuple(
-            Query(expr=quantile(catalogue, EVENT_LOOP_LAG, q), legend=name)
-            for name, q in (("p50", _P50), ("p99", _P99))
+        queries=(
+            Query(
+                expr=quantile(catalogue, EVENT_LOOP_LAG, _P99, by=_EACH), legend="p99 {{instance}}"
+            ),
+            Query(expr=quantile(catalogue, EVENT_LOOP_LAG, _P50), legend="p50 of all"),
         ),
-        steps=(Step(colour="green"), Step(colour="red", above=Decimal("0.05"))),
+        steps=(Step(colour="green"), Step(colour="red", above=Decimal("0.25"))),
     )
     generation = GC_PAUSE.label_names
     pauses = Panel(
@@ -134,30 +130,58 @@ def _database(catalogue: Catalogue) -> tuple[Panel, ...]:
     )
     rate = Panel(
         title="Statements per second",
-        description=(
-            "Statements by operation and outcome. Many more than requests: a query in a loop. Errors: read the lines "
-            "with error.type on the on-call board."
-        ),
+        description="Statements by operation. Many more than requests: a query in a loop.",
         unit="suffix: /s",
         queries=(
             Query(
-                expr=per_second(catalogue, DB_OPERATION_DURATION, by=(operation, outcome)),
-                legend=f"{{{{{operation}}}}} {{{{{outcome}}}}}",
+                expr=per_second(catalogue, DB_OPERATION_DURATION, by=(operation,)),
+                legend=f"{{{{{operation}}}}}",
             ),
         ),
         stacked=True,
     )
+    failing = Panel(
+        title="Statements that fail",
+        description=(
+            "Share of statements that ended in an error, by role and shard. Above 0: read the lines with error.type on "
+            "the on-call board; one shard alone is that database's trouble."
+        ),
+        unit="percentunit",
+        queries=(
+            Query(
+                expr=share(
+                    catalogue,
+                    DB_OPERATION_DURATION,
+                    Match(label=outcome, values=("error",)),
+                    by=(role, shard),
+                ),
+                legend=f"{{{{{role}}}}} {{{{{shard}}}}}",
+            ),
+        ),
+        steps=(Step(colour="green"), Step(colour="red", above=Decimal("0.01"))),
+    )
+    return spread((duration, rate, failing, *_pool(catalogue)), per_line=3, height=7)
+
+
+def _pool(catalogue: Catalogue) -> tuple[Panel, ...]:
     waiting = Panel(
         title="Waiting for a connection",
         description=(
-            "Callers that wait for a connection now, and how many gave up per second. Above 0 for more than a moment: "
-            "the pool is full, see which statements hold it."
+            "Callers that wait for a connection now. Above 0 for more than a moment: the pool is full, see which "
+            "statements hold it."
         ),
-        unit="short",
-        queries=(
-            Query(expr=value(catalogue, DB_PENDING), legend="waiting"),
-            Query(expr=per_second(catalogue, DB_TIMEOUTS), legend="gave up, per second"),
+        unit=unit_of(DB_PENDING),
+        queries=(Query(expr=value(catalogue, DB_PENDING, by=_EACH), legend="{{instance}}"),),
+    )
+    gave_up = Panel(
+        title="Gave up waiting, per second",
+        description=(
+            "Callers that waited for a connection as long as they may and had none; each is most likely a request that "
+            "failed. Above 0.1 for five minutes there is a ticket."
         ),
+        unit="suffix: /s",
+        queries=(Query(expr=per_second(catalogue, DB_TIMEOUTS), legend="gave up"),),
+        steps=(Step(colour="green"), Step(colour="red", above=Decimal("0.1"))),
     )
     wait = Panel(
         title="Time to a connection, p95",
@@ -168,7 +192,7 @@ def _database(catalogue: Catalogue) -> tuple[Panel, ...]:
         unit=unit_of(DB_WAIT_TIME),
         queries=(Query(expr=quantile(catalogue, DB_WAIT_TIME, _P95), legend="p95"),),
     )
-    return spread((duration, rate, waiting, wait), per_line=4, height=7)
+    return (waiting, wait, gave_up)
 
 
 def _background(catalogue: Catalogue) -> tuple[Panel, ...]:
@@ -183,11 +207,15 @@ def _background(catalogue: Catalogue) -> tuple[Panel, ...]:
         unit="suffix: /s",
         queries=(
             Query(
-                expr=or_zero(per_second(catalogue, BACKGROUND_DURATION, by=(outcome,)), some),
+                expr=or_zero(
+                    per_second(catalogue, BACKGROUND_DURATION, by=(outcome,)),
+                    f'label_replace({some}, "{outcome}", "ok", "", "")',
+                ),
                 legend=f"{{{{{outcome}}}}}",
             ),
         ),
         stacked=True,
+        colours=(("ok", "green"), ("error", "red"), ("cancelled", "purple")),
     )
     busy = Panel(
         title="Background tasks at work",
@@ -249,6 +277,7 @@ def _cost(catalogue: Catalogue) -> tuple[Panel, ...]:
 def _left_out(catalogue: Catalogue) -> tuple[Panel, ...]:
     metric, label = OVERFLOWED.label_names
     (reason,), (decision,) = FILES_SKIPPED.label_names, TRACED.label_names
+    none = f'label_replace({value(catalogue, SERIES, operator="max")}, "{metric}", "none", "", "")'
     folded = Panel(
         title="Folded observations per second",
         description=(
@@ -258,10 +287,7 @@ def _left_out(catalogue: Catalogue) -> tuple[Panel, ...]:
         unit="suffix: /s",
         queries=(
             Query(
-                expr=or_zero(
-                    per_second(catalogue, OVERFLOWED, by=(metric, label)),
-                    value(catalogue, SERIES, operator="max"),
-                ),
+                expr=f"({per_second(catalogue, OVERFLOWED, by=(metric, label))} or on () 0 * {none})",
                 legend=f"{{{{{metric}}}}} {{{{{label}}}}}",
             ),
         ),
@@ -279,18 +305,27 @@ def _left_out(catalogue: Catalogue) -> tuple[Panel, ...]:
         stacked=True,
     )
     workers = Panel(
-        title="Workers, and files left out",
+        title="Workers in a scrape",
         description=(
-            "Worker processes whose series are in a scrape, and files of theirs that could not be read, per second. "
-            "Above 0: the log line names the file; delete it."
+            "Worker processes whose series are in the answers, over all instances. Below what you started: one is "
+            "down, or its file is left out."
         ),
-        unit="short",
+        unit=unit_of(WORKERS),
+        queries=(Query(expr=value(catalogue, WORKERS, by=_EACH), legend="{{instance}}"),),
+        stacked=True,
+    )
+    skipped = Panel(
+        title="Workers' files left out, per second",
+        description=(
+            "Files in the workers' folder that could not be read, by reason. Above 0: the log line names the file; "
+            "follow the runbook WorkerFilesSkipped."
+        ),
+        unit="suffix: /s",
         queries=(
-            Query(expr=value(catalogue, WORKERS), legend="workers"),
             Query(
                 expr=per_second(catalogue, FILES_SKIPPED, by=(reason,)),
-                legend=f"left out: {{{{{reason}}}}}",
+                legend=f"{{{{{reason}}}}}",
             ),
         ),
     )
-    return spread((folded, traces, workers), per_line=3, height=7)
+    return spread((folded, traces, workers, skipped), per_line=4, height=7)
