@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -182,6 +185,45 @@ def _statuses(telemetry: Telemetry) -> Counter[int]:
 
 def _missing(counted: Counter[int], answered: dict[int, int]) -> int:
     return sum(max(0, n - counted[status]) for status, n in answered.items())
+
+
+FORGED = (
+    b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01",  # well formed, of a stranger
+    b'00-" } 1 # {x="1"} 2-\\n-01',
+    b"00-" + "é".encode("latin-1") * 32 + b"-" + b"b" * 16 + b"-01",
+    b"00-" + b"A" * 32 + b"-" + b"B" * 16 + b"-01",
+    b"ff-" + b"a" * 4_000,
+    b"",
+)
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_no_header_gets_into_an_exemplar(http: Literal["h11", "httptools"]) -> None:
+    app = FastAPI()
+
+    @app.get("/items/{number}")
+    async def item(number: int) -> int:
+        return number
+
+    telemetry = instrument(
+        app, service_name="shop", service_version="1", logs=False, settings=Settings()
+    )
+    with serving(app, http=http) as url:
+        port = urlsplit(url).port or 0
+        for forged in FORGED:
+            lines = (b"GET /items/1 HTTP/1.1", b"Host: x", b"traceparent: " + forged)
+            more = (b'baggage: x="\t1"', b"tracestate: " + b"a=b," * 200, b"Connection: close")
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as caller:
+                caller.sendall(b"\r\n".join((*lines, *more, b"", b"")))
+                caller.recv(4096)
+        until(lambda: value(telemetry.registry, REQUEST_DURATION) >= 5, saying="all are counted")
+    text = telemetry.metrics(openmetrics=True).decode()
+    exemplars = re.findall(r" # (\{.*?\}) ", text)
+    ours = r'\{span_id="[0-9a-f]{16}",trace_id="(?!a{32}|b{16})[0-9a-f]{32}"\}'
+    assert exemplars
+    assert [each for each in exemplars if re.fullmatch(ours, each) is None] == []
+    assert list(text_string_to_metric_families(text))
+    telemetry.close()
 
 
 def test_ten_thousand_routes_start_at_once_and_stay_within_the_bound_of_series() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import re
 import resource
 import signal
@@ -69,6 +70,7 @@ async def tight() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (size + 50 * 2**20, -1))
     return size
 """
+CLIENTS = 8
 PARSERS = ("h11", "httptools")
 CLOCK = r"""
 #define _GNU_SOURCE
@@ -160,6 +162,7 @@ def running(folder: Path, *words: str, **environ: str) -> Iterator[Service]:
             start_new_session=True,
         )
         service = Service(process, listener.getsockname()[1], folder)
+        listener.close()  # so that nobody waits for a server that is gone
         try:
             until(
                 lambda: process.poll() is not None or _work(service, ""),
@@ -206,6 +209,35 @@ def test_at_a_sigterm_what_is_under_way_is_answered_and_counted(
         assert monotonic() - began < 15
         assert service.counted("/slow") == 100
         assert WorkerFolder(tmp_path / "workers", service="shop").collect().workers == 0
+
+
+def test_a_killed_group_loses_at_most_what_was_under_way(tmp_path: Path) -> None:
+    answered, kills = 0, 0
+    chance = random.Random(20261124)
+    for _ in range(3):
+        with (
+            running(tmp_path, *uvicorn("httptools", "--workers", "2")) as service,
+            ThreadPoolExecutor(CLIENTS) as clients,
+        ):
+            assert service.counted("/work") >= answered - kills * CLIENTS  # of all runs before
+            fatal = 60 + chance.randrange(120)
+            load = [clients.submit(_work, service, "") for _ in range(300)]
+            until(
+                partial(_enough, service, fatal),
+                within_s=30,
+                saying="so many requests are answered",
+            )
+            os.killpg(service.process.pid, signal.SIGKILL)
+            kills += 1
+            for each in load:
+                each.cancel()
+        answered += service.answered["/work"]
+        # An answer is counted when it is sent, so the kill may come between.
+        assert abs(service.counted("/work") - answered) <= kills * CLIENTS
+
+
+def _enough(service: Service, fatal: int) -> bool:
+    return service.answered["/work"] >= fatal
 
 
 def test_a_worker_that_stands_still_holds_up_no_scrape_and_no_sum(tmp_path: Path) -> None:
