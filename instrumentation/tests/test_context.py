@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -272,3 +273,31 @@ def test_a_function_in_context_keeps_its_name_arguments_and_exceptions() -> None
     assert carried.__name__ == "fail"
     with pytest.raises(LookupError, match="because"):
         carried("gone", why="because")
+
+
+def test_threads_that_ask_for_the_requests_id_at_once_are_told_one(tmp_path: Path) -> None:
+    app, together = FastAPI(), Barrier(8)
+    told: list[set[str]] = []
+
+    def ask() -> str:
+        together.wait(5)
+        request = current_request.get()
+        return "" if request is None else request.request_id
+
+    @app.get("/")
+    def threads() -> None:
+        carried = in_context(ask)
+        with ThreadPoolExecutor(8) as pool:
+            told.append({each.result() for each in [pool.submit(carried) for _ in range(8)]})
+
+    settings = Settings(spool=tmp_path)
+    telemetry = instrument(app, service_name="shop", service_version="1", settings=settings)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with serving(app) as url:
+            answered = [{httpx2.get(url).headers["x-request-id"]} for _ in range(20)]
+    finally:
+        sys.setswitchinterval(before)
+    assert told == answered
+    assert value(telemetry.registry, LIBRARY_ERRORS) == 0
