@@ -34,6 +34,7 @@ from taskscope.testing.engines import free_port, running
 from taskscope.testing.engines.prometheus import prometheus
 from taskscope.testing.metrics import value
 from taskscope.testing.server import serving
+from taskscope.testing.waiting import until
 
 PAID = Metric(
     name="shop.orders.paid",
@@ -112,10 +113,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory, database: Engine) -> list[
 
 
 def _wait_until_all_are_counted(app: FastAPI) -> None:
-    deadline = monotonic() + 10
-    while value(app.state.telemetry.registry, REQUEST_DURATION) < REQUESTS + 1:
-        assert monotonic() < deadline
-        sleep(0.01)
+    until(lambda: value(app.state.telemetry.registry, REQUEST_DURATION) > REQUESTS, within_s=10)
 
 
 def test_every_series_that_is_emitted_is_declared(samples: list[Sample]) -> None:

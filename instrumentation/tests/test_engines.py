@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import socket
-import time
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from taskscope.testing.engines import (
 from taskscope.testing.engines import (
     spec as spec_module,
 )
+from taskscope.testing.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,13 +92,6 @@ def get(url: str) -> str:
         return str(answer.read().decode())
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 20) -> bool:
-    deadline = time.monotonic() + within_s
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return held
-
-
 @pytest.mark.engine
 @SERVERS
 def test_a_server_starts_and_leaves_no_process_and_no_port(
@@ -123,7 +116,7 @@ def test_a_server_that_crashed_starts_again_in_its_folder(
     spec = described(describe, tmp_path)
     start(spec).kill()
     # Workers of PostgreSQL lead groups of their own, and see the death of their parent a moment later.
-    assert eventually(lambda: not spec_module.taken(spec.ports[0]))
+    until(lambda: not spec_module.taken(spec.ports[0]), within_s=20)
 
     with running(spec) as server:
         assert server.alive

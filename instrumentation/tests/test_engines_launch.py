@@ -8,10 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,9 +27,7 @@ from taskscope.testing.engines import (
     start,
 )
 from taskscope.testing.engines import spec as spec_module
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from taskscope.testing.waiting import until
 
 PASSWORD = "a-password_of-tests"
 SLEEPER = ("/bin/sh", "-c", "echo up; exec sleep 300")
@@ -65,13 +61,6 @@ def group(pid: int) -> int | None:
         return os.getpgid(pid)
     except ProcessLookupError:
         return None
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 20) -> bool:
-    deadline = time.monotonic() + within_s
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return held
 
 
 def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
@@ -145,7 +134,7 @@ def test_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path
 
         parent.send_signal(signal.SIGKILL)
 
-    assert eventually(lambda: group_of(server) == [])
+    until(lambda: group_of(server) == [], within_s=20)
 
 
 def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import aio_pika
@@ -23,6 +21,7 @@ from taskscope.testing.engines import (
     start,
 )
 from taskscope.testing.engines import spec as spec_module
+from taskscope.testing.waiting import until
 
 PASSWORD = "a-password_of-tests"
 EPMD = 4369
@@ -57,13 +56,6 @@ async def echoed(url: str) -> bytes:
         return message.body
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 20) -> bool:
-    deadline = time.monotonic() + within_s
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return held
-
-
 @pytest.mark.engine
 def test_it_answers_its_user_alone_also_after_a_crash_and_leaves_no_process_port_and_epmd(
     tmp_path: Path,
@@ -71,7 +63,7 @@ def test_it_answers_its_user_alone_also_after_a_crash_and_leaves_no_process_port
     epmd_before = spec_module.taken(EPMD)
     crashed = a_rabbitmq(tmp_path, password="another")
     start(crashed).kill()
-    assert eventually(lambda: not any(map(spec_module.taken, crashed.ports)))
+    until(lambda: not any(map(spec_module.taken, crashed.ports)), within_s=20)
 
     spec = a_rabbitmq(tmp_path)
     port = spec.ports[0]
@@ -101,7 +93,7 @@ def test_a_broken_configuration_is_told_in_the_servers_own_words(tmp_path: Path)
     assert sentence.startswith("rabbitmq: ended with exit code 1 before it was ready: ")
     assert "channel_max" in sentence
     assert sentence.endswith(str(spec.log))
-    assert eventually(lambda: not any(map(spec_module.taken, spec.ports)))
+    until(lambda: not any(map(spec_module.taken, spec.ports)), within_s=20)
 
 
 def test_where_it_is_not_installed_the_command_that_installs_it_is_told(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
 from time import monotonic, sleep
@@ -25,6 +24,7 @@ from taskscope.catalogue.builtin import (
 from taskscope.metrics.instruments import Instruments
 from taskscope.probes.database import DatabaseProbe
 from taskscope.testing.metrics import isolated, value
+from taskscope.testing.waiting import until, until_async
 
 
 @pytest.fixture
@@ -72,20 +72,6 @@ def waited_s(instruments: Instruments) -> float:
     return value(instruments.registry, DB_WAIT_TIME, part="sum")
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = monotonic() + 10
-    while not condition():
-        assert monotonic() < deadline
-        sleep(0.002)
-
-
-async def until_async(condition: Callable[[], bool]) -> None:
-    deadline = monotonic() + 10
-    while not condition():
-        assert monotonic() < deadline
-        await asyncio.sleep(0.002)
-
-
 def test_who_does_not_wait_waited_for_no_time(
     probe: DatabaseProbe, instruments: Instruments, tmp_path: Path
 ) -> None:
@@ -113,7 +99,7 @@ def test_threads_that_wait_are_seen_and_timed(
     with engine.connect():
         for thread in threads:
             thread.start()
-        until(lambda: waiting(instruments) == 8)
+        until(lambda: waiting(instruments) == 8, within_s=10)
         held_from = monotonic()
         sleep(0.02)
         held_s = monotonic() - held_from
@@ -174,7 +160,7 @@ def test_tasks_that_wait_are_seen_and_timed(
         probe.watch(engine)
         async with engine.connect():
             crowd = await _crowd(engine, 100)
-            await until_async(lambda: waiting(instruments) == 100)
+            await until_async(lambda: waiting(instruments) == 100, within_s=10)
             held_from = monotonic()
             await asyncio.sleep(0.02)
             held_s = monotonic() - held_from
@@ -195,7 +181,7 @@ def test_a_task_that_gives_up_is_a_timeout_and_a_cancelled_one_is_none(
         probe.watch(engine)
         async with engine.connect():
             cancelled, refused = await _crowd(engine, 2)
-            await until_async(lambda: waiting(instruments) == 2)
+            await until_async(lambda: waiting(instruments) == 2, within_s=10)
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await cancelled

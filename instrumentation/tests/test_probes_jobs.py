@@ -36,6 +36,7 @@ from taskscope.probes.jobs import JobsProbe
 from taskscope.testing.engines import Missing, free_ports, new_password, rabbitmq, running
 from taskscope.testing.logs import captured_lines
 from taskscope.testing.metrics import isolated, value
+from taskscope.testing.waiting import until_async
 
 pytestmark = pytest.mark.engine
 
@@ -99,13 +100,6 @@ async def queue_of(url: str, name: str, **arguments: Any) -> AsyncIterator[Abstr
         yield await channel.declare_queue(name, auto_delete=True, arguments=arguments or None)
 
 
-async def until(holds: Callable[[], bool], within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        await asyncio.sleep(0.005)
-
-
 async def consumed(
     queue: AbstractQueue,
     handler: Callable[[Any], Awaitable[Any]],
@@ -114,7 +108,7 @@ async def consumed(
 ) -> None:
     """`handler` has consumed from `queue` until `holds`."""
     tag = await queue.consume(handler, **options)
-    await until(holds)
+    await until_async(holds, within_s=10)
     await queue.cancel(tag)
 
 

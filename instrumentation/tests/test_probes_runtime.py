@@ -20,6 +20,7 @@ from taskscope.metrics.store import MemoryStore
 from taskscope.probes import runtime
 from taskscope.probes.runtime import MAX_PAUSES, Pulse, thread_count
 from taskscope.testing.metrics import isolated, value
+from taskscope.testing.waiting import until_async
 
 FOLLOWED = Metric(
     name="test.followed", kind=Kind.GAUGE, unit="{thing}", help="Followed.", owner="test"
@@ -37,13 +38,6 @@ def no_callback_is_left() -> Iterator[None]:
     before = list(gc.callbacks)
     yield
     assert gc.callbacks == before
-
-
-async def until(holds: Callable[[], bool], within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        await asyncio.sleep(0.01)
 
 
 def beats(instruments: Instruments) -> float:
@@ -72,9 +66,9 @@ def test_a_loop_that_is_blocked_for_a_fifth_of_a_second_shows(
     async def run() -> None:
         pulse = Pulse(instruments, interval_s=0.05)
         pulse.start()
-        await until(lambda: beats(instruments) >= 2)
+        await until_async(lambda: beats(instruments) >= 2, within_s=10)
         busy(0.2)
-        await until(lambda: blocked_longer_than(instruments, "0.1") >= 1)
+        await until_async(lambda: blocked_longer_than(instruments, "0.1") >= 1, within_s=10)
         pulse.stop()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -110,7 +104,7 @@ def test_a_run_of_the_collector_is_counted_by_its_generation(instruments: Instru
         pulse.start()
         gc.collect(2)
         gc.collect(1)
-        await until(lambda: beats(instruments) >= 1)
+        await until_async(lambda: beats(instruments) >= 1, within_s=10)
         pulse.stop()
 
     asyncio.run(run())
@@ -205,9 +199,9 @@ def test_followed_gauges_reach_their_cells_once_a_second(instruments: Instrument
     async def run() -> None:
         pulse = Pulse(instruments, interval_s=0.005)
         pulse.start()
-        await until(lambda: bool(asked))
+        await until_async(lambda: bool(asked), within_s=10)
         beats_then = beats_without_asking(instruments)
-        await until(lambda: beats_without_asking(instruments) >= beats_then + 5)
+        await until_async(lambda: beats_without_asking(instruments) >= beats_then + 5, within_s=10)
         pulse.stop()
 
     asyncio.run(run())
@@ -229,7 +223,7 @@ def test_where_it_is_not_wanted_no_followed_gauge_is_asked_on_the_loop(
     async def run() -> None:
         pulse = Pulse(instruments, interval_s=0.005, refresh=False)
         pulse.start()
-        await until(lambda: beats_without_asking(instruments) >= 3)
+        await until_async(lambda: beats_without_asking(instruments) >= 3, within_s=10)
         pulse.stop()
 
     asyncio.run(run())
@@ -254,11 +248,11 @@ def test_two_apps_in_one_process_are_both_measured_and_stop_apart(
         first.start()
         second.start()
         assert len(gc.callbacks) == callbacks + 2
-        await until(lambda: beats(instruments) >= 1 and beats(other) >= 1)
+        await until_async(lambda: beats(instruments) >= 1 and beats(other) >= 1, within_s=10)
         first.stop()
         stopped_at = beats(instruments)
         seen = beats(other)
-        await until(lambda: beats(other) >= seen + 3)
+        await until_async(lambda: beats(other) >= seen + 3, within_s=10)
         second.stop()
         return beats(instruments) - stopped_at
 
@@ -275,7 +269,7 @@ def test_an_app_that_starts_again_on_another_loop_is_measured_there(
     async def run(*, stop: bool) -> None:
         before = beats(instruments)
         pulse.start()
-        await until(lambda: beats(instruments) > before)
+        await until_async(lambda: beats(instruments) > before, within_s=10)
         if stop:
             pulse.stop()
 
@@ -294,7 +288,7 @@ def test_a_beat_that_fails_is_counted_and_not_the_last(
         with monkeypatch.context() as planted:
             planted.setattr(instruments, "refresh", broken)
             pulse.start()
-            await until(lambda: beats_without_asking(instruments) >= 3)
+            await until_async(lambda: beats_without_asking(instruments) >= 3, within_s=10)
             pulse.stop()
 
     asyncio.run(run())

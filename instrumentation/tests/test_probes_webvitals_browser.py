@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from taskscope.probes.webvitals import WebVitalsBeacon
 from taskscope.testing.engines import chromium
 from taskscope.testing.metrics import isolated, value
 from taskscope.testing.server import serving
+from taskscope.testing.waiting import until
 
 pytestmark = pytest.mark.engine
 
@@ -83,13 +83,6 @@ def url(instruments: Instruments) -> Iterator[str]:
         yield address
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 15) -> bool:
-    deadline = time.monotonic() + within_s
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return held
-
-
 def test_a_visit_is_reported_when_the_page_is_left(
     browser: Any, url: str, instruments: Instruments
 ) -> None:
@@ -106,7 +99,7 @@ def test_a_visit_is_reported_when_the_page_is_left(
     assert count("lcp") == 0
     page.goto("about:blank")
 
-    assert eventually(lambda: count("lcp") == 1)
+    until(lambda: count("lcp") == 1, within_s=15)
     page.close()
     assert [count(vital) for vital in ("ttfb", "fcp", "lcp", "inp")] == [1, 1, 1, 1]
     slow = value(instruments.registry, WEB_VITAL_DURATION, part="sum", vital="inp")
@@ -132,6 +125,6 @@ def test_a_page_that_is_hidden_and_shown_again_reports_its_vitals_once_and_its_e
     page.evaluate(hide)
     page.goto("about:blank")
 
-    assert eventually(lambda: value(instruments.registry, BROWSER_ERRORS, **ROUTE) == 1)
+    until(lambda: value(instruments.registry, BROWSER_ERRORS, **ROUTE) == 1, within_s=15)
     page.close()
     assert value(instruments.registry, WEB_VITAL_DURATION, vital="ttfb") == 1

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 
 from taskscope.multiprocess import WorkerFolder
+from taskscope.testing import waiting
 
 APP = """
 import os
@@ -114,10 +114,8 @@ def requests_in(reader: WorkerFolder) -> float:
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + 40  # a worker takes seconds to import on a busy machine
-    while not holds():
-        assert monotonic() < deadline, what
-        sleep(0.02)
+    # A worker takes seconds to import on a busy machine.
+    waiting.until(holds, within_s=40, saying=what)
 
 
 @contextmanager
