@@ -232,51 +232,58 @@ class Exchange(RequestContext):
 
     def close(self, failure: BaseException | None) -> None:
         """The request is over: its late span, its line and its series are written, each whatever the others do."""
-        layer, scope, receive = self.layer, self.scope, self._receive
+        layer, scope, receive, known = self.layer, self.scope, self._receive, None
         try:
-            route, inner = scope.get("route"), scope.get(FASTAPI)
-            known = layer.known.get(id(inner.get(CONTEXT) if inner else route))
             if (
                 failure is None
                 and self.state == _WHOLE
                 and self.status < 400
-                and known is not None
-                and known[1] is route
-                and MOUNTED not in scope
                 # As `client_left`, without the call.
                 and not (type(receive) is MethodType and getattr(receive.__self__, _LEFT, False))
+                and MOUNTED not in scope
             ):
-                # What most requests are, and what costs the least.
-                if layer.told is not None or layer.noted is None:
-                    self._close_told(known[2])
-                    return
-                values = layer.noted.get((scope["method"], known[2], self.status))
-                if values is not None:
-                    began = self.began_at
-                    values += (self.ended_at - began, self.first_byte_at - began, self.body_bytes)
-                    if len(values) >= _MANY:
-                        self._settle()
-                    current_request.reset(self._token)
-                    return
+                route, inner = scope.get("route"), scope.get(FASTAPI)
+                known = layer.known.get(id(inner.get(CONTEXT) if inner else route))
+                if known is not None and known[1] is not route:
+                    known = None
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             layer.failed("middleware", error)
-        self._close_thoroughly(failure)
+        if known is None:
+            self._close_thoroughly(failure)
+            return
+        # What most requests are, and what costs the least.
+        noted = layer.noted
+        if noted is None or layer.told is not None:
+            self._close_told(known[2])
+            return
+        values = noted.get((scope["method"], known[2], self.status))
+        if values is None:
+            self._close_thoroughly(None)
+            return
+        began = self.began_at
+        values += (self.ended_at - began, self.first_byte_at - began, self.body_bytes)
+        if len(values) >= _MANY:
+            self._settle()
+        current_request.reset(self._token)
 
     def _close_told(self, route: str) -> None:
-        """A request that ended well, whose end somebody is told of."""
+        """A request that ended well, whose end somebody is told of, or whose series others read."""
         layer, method, began = self.layer, self.scope["method"], self.began_at
         self.route = route
         size = 0 if method == "HEAD" else self.body_bytes
-        ended = Ended(self.status, "ok", self.ended_at - began, None, size)
+        seconds = self.ended_at - began
         if layer.told is not None:
-            self._tell(ended)
-        values = None if layer.noted is None else layer.noted.get((method, route, self.status))
+            self._tell(Ended(self.status, "ok", seconds, None, size))
+        series, noted = layer.series, layer.noted
+        values = None if noted is None else noted.get((method, route, self.status))
         if values is not None and not self.sampled:
-            values += (ended.seconds, self.first_byte_at - began, size)
+            values += (seconds, self.first_byte_at - began, size)
             if len(values) >= _MANY:
                 self._settle()
-        elif layer.series is not None:
-            self._measure(layer.series, ended)
+        elif series is not None:
+            key, first_byte_s = (method, route, self.status, "ok"), self.first_byte_at - began
+            if self.sampled or not series.ended_well(key, seconds, first_byte_s, size):
+                self._measure(series, Ended(self.status, "ok", seconds, None, size))
         current_request.reset(self._token)
 
     def _settle(self) -> None:

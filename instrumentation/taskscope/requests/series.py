@@ -25,7 +25,7 @@ from taskscope.catalogue.builtin import (
     RESPONSE_SIZE,
     TIME_TO_FIRST_BYTE,
 )
-from taskscope.metrics.children import HistogramChild
+from taskscope.metrics.children import GaugeChild, HistogramChild
 from taskscope.metrics.instruments import Instruments
 from taskscope.metrics.store import Exemplar, MemoryStore
 from taskscope.requests.fields import METHODS
@@ -56,12 +56,15 @@ Key = tuple[str, str, int, str]
 
 
 class Prepared:
-    """The three histograms of one combination of labels."""
+    """The three histograms of one combination of labels. together: they and the gauge lie in one store."""
 
-    __slots__ = ("children",)
+    __slots__ = ("children", "together")
 
-    def __init__(self, children: tuple[HistogramChild, HistogramChild, HistogramChild]) -> None:
+    def __init__(
+        self, children: tuple[HistogramChild, HistogramChild, HistogramChild], active: GaugeChild
+    ) -> None:
         self.children = children
+        self.together = all(child.store is active.store for child in children)
 
     def settle(self, values: list[float]) -> None:
         """Many requests are written: duration, first byte and size of each in turn."""
@@ -69,17 +72,19 @@ class Prepared:
             _write(child, values[place::3])
 
     def write(self, seconds: float, first_byte_s: float, size: int) -> None:
-        """One request is written at once, under one lock where all three lie in one store."""
+        """One request is written at once."""
+        for child, value in zip(self.children, (seconds, first_byte_s, size), strict=True):
+            _write(child, [value])
+
+    def write_and_leave(
+        self, active: GaugeChild, seconds: float, first_byte_s: float, size: int
+    ) -> None:
+        """One request is written at once, and is not under way any more; for those that lie together."""
         one, two, three = self.children
-        store = one.store
-        if two.store is not store or three.store is not store:
-            one.observe(seconds)
-            two.observe(first_byte_s)
-            three.observe(size)
-            return
         of_seconds = one.base + bisect_left(one.bounds, seconds)
         of_first_byte = two.base + bisect_left(two.bounds, first_byte_s)
         of_size = three.base + bisect_left(three.bounds, size)
+        store = active.store
         with store.lock:
             cells = store.cells
             cells[of_seconds] += 1.0
@@ -88,6 +93,7 @@ class Prepared:
             cells[two.base + len(two.bounds) + 1] += first_byte_s
             cells[of_size] += 1.0
             cells[three.base + len(three.bounds) + 1] += size
+            cells[active.base] -= 1.0
 
 
 class RequestSeries:
@@ -100,6 +106,7 @@ class RequestSeries:
     __slots__ = (
         "_active",
         "_duration",
+        "_failed",
         "_first_byte",
         "_library",
         "_library_s",
@@ -122,6 +129,7 @@ class RequestSeries:
         self._library = instruments.counter(LIBRARY_TIME).at(())
         self._prepared: dict[Key, Prepared] = {}
         self._store = instruments.store
+        self._failed = instruments.failed
         self._library_s = 0.0
         self._settler = 0
         self._opened = opened
@@ -152,6 +160,17 @@ class RequestSeries:
             prepared = self._prepare(key)
         prepared.write(seconds, first_byte_s, size)
         return prepared
+
+    def ended_well(self, key: Key, seconds: float, first_byte_s: float, size: int) -> bool:
+        """Whether the request is in the series and under way no more, in one step; else nothing was done."""
+        prepared = self._prepared.get(key)
+        if prepared is None or not prepared.together or self.noted is not None:
+            return False
+        try:
+            prepared.write_and_leave(self._active, seconds, first_byte_s, size)
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self._failed("metrics", error)
+        return True
 
     def spent(self, seconds: float) -> None:
         """The library took so many seconds of its requests."""
@@ -193,7 +212,8 @@ class RequestSeries:
         method = asked if asked in METHODS else "_OTHER"
         of_duration, others = (method, route, str(status), outcome), (method, route)
         prepared = Prepared(
-            (self._duration.at(of_duration), self._first_byte.at(others), self._size.at(others))
+            (self._duration.at(of_duration), self._first_byte.at(others), self._size.at(others)),
+            self._active,
         )
         own = (
             self._duration.keeps(of_duration)
