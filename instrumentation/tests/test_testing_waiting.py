@@ -46,6 +46,16 @@ def test_what_never_comes_true_in_a_loop_is_told_too() -> None:
         asyncio.run(until_async(lambda: False, within_s=0.01))
 
 
+def test_a_condition_may_ask_over_the_loop_itself() -> None:
+    answers = iter(["", "ready"])
+
+    async def asked() -> str:
+        await asyncio.sleep(0)
+        return next(answers)
+
+    assert asyncio.run(until_async(asked, every_s=0)) == "ready"
+
+
 class _Unready(list[int]):
     def __bool__(self) -> bool:
         return False

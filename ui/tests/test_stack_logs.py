@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import anyio
 import httpx2
 import pytest
 
 from taskscope.errors import EngineError
+from taskscope.testing.waiting import until_async
 from taskscope_ui.stack import Credentials, Stack, UpOptions, running_stack
 from taskscope_ui.stack.compose_setup import Account, accounts, grant
 from taskscope_ui.stack.logs_parts import ADMIN_USER, READER_USER, SHIPPER_USER
@@ -43,12 +43,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield running
 
 
-async def until(holds: Callable[[], Any], within_s: float = 30.0) -> None:
-    with anyio.fail_after(within_s):
-        while not await holds():  # noqa: ASYNC110 # what is waited for has no event
-            await anyio.sleep(0.2)
-
-
 def client(stack: Stack, user: str, password: str) -> httpx2.Client:
     url = stack.address("elasticsearch")
     return httpx2.Client(base_url=url, auth=(user, password), trust_env=False, timeout=30)
@@ -75,7 +69,7 @@ async def test_the_lines_of_each_instance_arrive(stack: Stack, instance: str) ->
             answer = reader.post("/logs-taskapi-local/_count", json=query)
             return answer.status_code == 200 and int(answer.json()["count"]) > 10
 
-        await until(found)
+        await until_async(found, within_s=30, every_s=0.2)
 
 
 @pytest.mark.engine

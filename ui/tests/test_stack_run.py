@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from taskscope.testing.engines.spec import taken
+from taskscope.testing.waiting import until_async
 from taskscope_ui.stack import Stack, UpOptions, read_state, running_stack
 from taskscope_ui.stack.part import Phase
 from taskscope_ui.stack.processes import Group, members
@@ -69,12 +70,6 @@ async def half_sent(stack: Stack) -> AsyncIterator[anyio.abc.SocketStream]:
         yield stream
 
 
-async def until(holds: Callable[[], Any], within_s: float = 40.0) -> None:
-    with anyio.fail_after(within_s):
-        while not await holds():  # noqa: ASYNC110 # what is waited for has no event
-            await anyio.sleep(0.2)
-
-
 async def prometheus(client: httpx2.AsyncClient, stack: Stack, path: str) -> Any:
     response = await client.get(f"{stack.address('prometheus')}/api/v1/{path}")
     return response.json()["data"]
@@ -99,7 +94,7 @@ async def test_prometheus_scrapes_all_that_runs(stack: Stack, client: httpx2.Asy
         up = all(target["health"] == "up" for target in targets)
         return up and jobs == ["alertmanager", "prometheus", "taskapi", "taskapi"]
 
-    await until(all_up)
+    await until_async(all_up, within_s=40, every_s=0.2)
 
 
 async def test_the_rules_are_loaded_and_none_is_in_error(
@@ -111,7 +106,7 @@ async def test_the_rules_are_loaded_and_none_is_in_error(
         assert not [rule for rule in rules if rule["health"] == "err"]
         return bool(rules) and all(rule["health"] == "ok" for rule in rules)
 
-    await until(evaluated)
+    await until_async(evaluated, within_s=40, every_s=0.2)
 
 
 async def test_prometheus_knows_its_alertmanager(stack: Stack, client: httpx2.AsyncClient) -> None:
@@ -121,7 +116,7 @@ async def test_prometheus_knows_its_alertmanager(stack: Stack, client: httpx2.As
             f"{stack.address('alertmanager')}/api/v2/alerts"
         ]
 
-    await until(known)
+    await until_async(known, within_s=40, every_s=0.2)
 
 
 async def test_the_traffic_is_counted(stack: Stack, client: httpx2.AsyncClient) -> None:
@@ -131,7 +126,7 @@ async def test_the_traffic_is_counted(stack: Stack, client: httpx2.AsyncClient) 
         result = (await prometheus(client, stack, query))["result"]
         return bool(result) and float(result[0]["value"][1]) > 20
 
-    await until(counted)
+    await until_async(counted, within_s=40, every_s=0.2)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/%6detrics", "//metrics"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import TypeVar, overload
 
 __all__ = ["until", "until_async"]
 
@@ -31,14 +32,31 @@ def until(
         sleep(every_s)
 
 
+@overload
+async def until_async(
+    condition: Callable[[], Awaitable[T]],
+    *,
+    within_s: float = 5.0,
+    saying: str = "",
+    every_s: float = 0.01,
+) -> T: ...
+@overload
 async def until_async(
     condition: Callable[[], T], *, within_s: float = 5.0, saying: str = "", every_s: float = 0.01
+) -> T: ...
+async def until_async(
+    condition: Callable[[], T | Awaitable[T]],
+    *,
+    within_s: float = 5.0,
+    saying: str = "",
+    every_s: float = 0.01,
 ) -> T:
-    """As `until`, while the event loop runs on."""
+    """As `until`, while the event loop runs on; a condition may be a coroutine function."""
     deadline = monotonic() + within_s
     while True:
         over = monotonic() >= deadline
-        answer = condition()
+        found = condition()
+        answer: T = await found if isawaitable(found) else found
         if answer:
             return answer
         if over:
