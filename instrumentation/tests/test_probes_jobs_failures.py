@@ -178,7 +178,7 @@ def test_a_fault_in_any_hook_reaches_no_handler(
 
 
 def test_a_catalogue_without_the_group_is_told_at_the_start() -> None:
-    with pytest.raises(MetricError, match="add this Metric to Catalogue"):
+    with pytest.raises(MetricError, match=r"jobs: .* add \*JOBS of taskscope"):
         JobsProbe(isolated(*JOBS[:-1]))
 
 
