@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import platform
@@ -28,6 +27,7 @@ from taskscope.scraping.exposition import Exposition
 from taskscope.scraping.scrapes import Scrapes
 from taskscope.settings import Settings
 from taskscope.telemetry import Telemetry
+from taskscope.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -271,6 +271,9 @@ def _close_at_shutdown(app: Starlette, telemetry: Telemetry) -> None:
             raise
         finally:
             telemetry.stopping()
-            await asyncio.to_thread(telemetry.close)
+            try:
+                await in_thread(telemetry.close, name="taskscope-close")
+            except RuntimeError:  # no thread can be started any more
+                telemetry.close()
 
     app.router.lifespan_context = framed

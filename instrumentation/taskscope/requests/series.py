@@ -14,7 +14,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import repeat
-from threading import Lock
 from time import time
 from typing import Final
 
@@ -110,7 +109,6 @@ class RequestSeries:
         "_first_byte",
         "_library",
         "_library_s",
-        "_lock",
         "_opened",
         "_prepared",
         "_settler",
@@ -133,7 +131,6 @@ class RequestSeries:
         self._library_s = 0.0
         self._settler = 0
         self._opened = opened
-        self._lock = Lock()
         self.finished = 0
         self.noted: Noted | None = None
         if isinstance(instruments.store, MemoryStore):
@@ -150,7 +147,7 @@ class RequestSeries:
         if self.noted is None:
             self._active.dec()
         else:
-            with self._lock:
+            with self._store.lock:
                 self.finished += 1
 
     def closed(self, key: Key, seconds: float, first_byte_s: float, size: int) -> Prepared:
@@ -199,8 +196,7 @@ class RequestSeries:
         written = values[:]
         self._prepared[key].settle(written)
         del values[: len(written)]
-        with self._lock:
-            self.finished += len(written) // VALUES
+        self.finished += len(written) // VALUES  # with the store's lock held
 
     def _settled(self) -> float:
         self.settle()

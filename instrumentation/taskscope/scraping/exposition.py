@@ -7,13 +7,12 @@ routes, so a catch-all route cannot hide it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from hmac import compare_digest
-from threading import Thread
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from taskscope.scraping.scrapes import Format, Scrapes, formatted, gzips
+from taskscope.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -112,34 +111,12 @@ class Exposition:
         answer = self._under_way.get(key)
         loop = asyncio.get_running_loop()
         if answer is None or answer.done() or answer.get_loop() is not loop:
-            answer = _in_thread(loop, lambda: self._scrapes.answer(wanted, zipped=zipped))
+            answer = in_thread(
+                partial(self._scrapes.answer, wanted, zipped=zipped), name="taskscope-scrape"
+            )
             self._under_way[key] = answer
         # Shielded: a scraper that hangs up must not cancel what others wait for.
         return await asyncio.shield(answer)
-
-
-def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], bytes]) -> asyncio.Future[bytes]:
-    """What `work` gives or raises, from a thread of its own.
-
-    The loop's own threads may all wait, for a name server that is silent say, and then is the time to be scraped.
-    """
-    answer: asyncio.Future[bytes] = loop.create_future()
-
-    def settle(set_: Callable[[Any], None], found: object) -> None:
-        if not answer.done():
-            set_(found)
-
-    def run() -> None:
-        ended: tuple[Callable[[Any], None], object]
-        try:
-            ended = answer.set_result, work()
-        except Exception as error:  # noqa: BLE001 - raised again where the answer is awaited
-            ended = answer.set_exception, error
-        with suppress(RuntimeError):  # the loop is closed, nobody waits any more
-            loop.call_soon_threadsafe(settle, *ended)
-
-    Thread(target=run, name="taskscope scrape", daemon=True).start()
-    return answer
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:
