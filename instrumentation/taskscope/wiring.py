@@ -272,7 +272,7 @@ def _close_at_shutdown(app: Starlette, telemetry: Telemetry) -> None:
         finally:
             telemetry.stopping()
             try:
-                await in_thread(telemetry.close, name="taskscope-close")
+                await in_thread(telemetry.close, name="taskscope close")
             except RuntimeError:  # no thread can be started any more
                 telemetry.close()
 

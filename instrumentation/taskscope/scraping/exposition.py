@@ -112,7 +112,7 @@ class Exposition:
         loop = asyncio.get_running_loop()
         if answer is None or answer.done() or answer.get_loop() is not loop:
             answer = in_thread(
-                partial(self._scrapes.answer, wanted, zipped=zipped), name="taskscope-scrape"
+                partial(self._scrapes.answer, wanted, zipped=zipped), name="taskscope scrape"
             )
             self._under_way[key] = answer
         # Shielded: a scraper that hangs up must not cancel what others wait for.
