@@ -118,7 +118,8 @@ def test_a_failure_has_its_span_under_the_ids_that_its_lines_bear() -> None:
     assert (span.name, span.kind, span.parent) == ("GET /boom/{number}", SpanKind.SERVER, None)
     assert span.start_time is not None
     assert span.end_time is not None
-    assert began <= span.start_time < span.end_time <= over
+    slack = 50_000_000  # ns: a machine's clock is set back by some ms now and then
+    assert began - slack <= span.start_time < span.end_time <= over + slack
     assert dict(span.attributes or {}) == {
         "http.request.method": "GET",
         "http.response.status_code": 500,
