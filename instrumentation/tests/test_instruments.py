@@ -381,8 +381,12 @@ def test_values_that_keep_their_own_series_are_known_from_those_that_are_folded(
     shop: Instruments,
 ) -> None:
     counter = shop.counter(PAID)
-    counter.at(("barter",))
-    assert (counter.keeps(("card",)), counter.keeps(("barter",))) == (True, False)
+    assert counter.fold(("card",)) is None
+    fold = counter.fold(("barter",))
+    assert fold is not None
+    assert value(shop.registry, OVERFLOWED, metric=PAID.name) == 0
+    fold(3)
+    assert value(shop.registry, OVERFLOWED, metric=PAID.name, label="method") == 3
 
 
 def test_a_child_may_be_written_with_others_under_one_lock(shop: Instruments) -> None:

@@ -6,6 +6,7 @@ Read by `instruments`, which makes one for each metric.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from taskscope.catalogue import Metric
@@ -36,7 +37,9 @@ class Owner(Protocol):
         """An error inside the library is counted. Never raises."""
         ...
 
-    def folded(self, metric: Metric, given: tuple[object, ...], kept: tuple[str, ...]) -> None:
+    def folded(
+        self, metric: Metric, given: tuple[object, ...], kept: tuple[str, ...], times: int = 1
+    ) -> None:
         """Values that are kept as `__overflow__` are counted. Never raises."""
         ...
 
@@ -71,9 +74,16 @@ class Instrument(Generic[ChildT]):
             child = None
         return child if child is not None else self._admit(values)
 
-    def keeps(self, values: tuple[str, ...]) -> bool:
-        """Whether these label values have a series of their own, so that what `at` gave for them may be kept."""
-        return values in self._children
+    def fold(self, values: tuple[str, ...]) -> Callable[[int], None] | None:
+        """What counts so many more folds of these label values, for who keeps what `at` gave for them.
+
+        None for those that have a series of their own.
+        """
+        if values in self._children:
+            return None
+        with self._store.lock:
+            _, kept = self._place(texts(values))
+        return partial(self._owner.folded, self.metric, values, kept)
 
     def _of(self, labels: dict[str, str]) -> ChildT | None:
         names = self._names

@@ -165,7 +165,9 @@ class Instruments:
             elif times := self._once.turn((component, type(error).__qualname__)):
                 _log.warning(_KEPT, _often(times), exc_info=error)
 
-    def folded(self, metric: Metric, given: tuple[object, ...], kept: tuple[str, ...]) -> None:
+    def folded(
+        self, metric: Metric, given: tuple[object, ...], kept: tuple[str, ...], times: int = 1
+    ) -> None:
         """Values that are kept as `__overflow__` are counted, and told once a minute. Never raises."""
         overflowed = self._overflowed
         if metric is OVERFLOWED or overflowed is None:
@@ -173,9 +175,9 @@ class Instruments:
         try:
             for label, before, after in zip(metric.label_names, given, kept, strict=True):
                 if after == OVERFLOW and (type(before) is not str or before != OVERFLOW):
-                    overflowed.at((metric.name, label)).inc()
-                    if times := self._once.turn((metric.name, label)):
-                        _log.warning(_FOLDED, metric.name, label, OVERFLOW, _often(times))
+                    overflowed.at((metric.name, label)).inc(times)
+                    if often := self._once.turn((metric.name, label)):
+                        _log.warning(_FOLDED, metric.name, label, OVERFLOW, _often(often))
         except Exception:  # noqa: BLE001, S110 - a handler of the user's logging may raise; the fold is counted
             pass
 

@@ -39,7 +39,7 @@ __all__ = [
     "exemplify",
 ]
 
-MOST_PREPARED: Final = 4_096
+MOST_PREPARED: Final = 16_384
 """The most combinations of labels that are kept at hand; others are looked up for each request."""
 SETTLE_EVERY: Final = 128
 """As many requests are noted at most before they are written."""
@@ -55,15 +55,27 @@ Key = tuple[str, str, int, str]
 
 
 class Prepared:
-    """The three histograms of one combination of labels. together: they and the gauge lie in one store."""
+    """The three histograms of one combination of labels.
 
-    __slots__ = ("children", "together")
+    folds: what counts so many more requests whose labels were folded. together: they and the gauge lie in one store.
+    """
+
+    __slots__ = ("children", "folds", "together")
 
     def __init__(
-        self, children: tuple[HistogramChild, HistogramChild, HistogramChild], active: GaugeChild
+        self,
+        children: tuple[HistogramChild, HistogramChild, HistogramChild],
+        active: GaugeChild,
+        folds: tuple[Callable[[int], None], ...],
     ) -> None:
         self.children = children
+        self.folds = folds
         self.together = all(child.store is active.store for child in children)
+
+    def count_folds(self, requests: int) -> None:
+        """So many requests of a combination that is kept are told of as folded, if it is."""
+        for fold in self.folds:
+            fold(requests)
 
     def settle(self, values: list[float]) -> None:
         """Many requests are written: duration, first byte and size of each in turn."""
@@ -155,6 +167,8 @@ class RequestSeries:
         prepared = self._prepared.get(key)
         if prepared is None:
             prepared = self._prepare(key)
+        else:
+            prepared.count_folds(1)
         prepared.write(seconds, first_byte_s, size)
         return prepared
 
@@ -164,6 +178,7 @@ class RequestSeries:
         if prepared is None or not prepared.together or self.noted is not None:
             return False
         try:
+            prepared.count_folds(1)
             prepared.write_and_leave(self._active, seconds, first_byte_s, size)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             self._failed("metrics", error)
@@ -193,9 +208,10 @@ class RequestSeries:
                 self._settler = 0
 
     def _write_down(self, key: Key, values: list[float]) -> None:
-        written = values[:]
-        self._prepared[key].settle(written)
+        written, prepared = values[:], self._prepared[key]
+        prepared.settle(written)
         del values[: len(written)]
+        prepared.count_folds(len(written) // VALUES)
         self.finished += len(written) // VALUES  # with the store's lock held
 
     def _settled(self) -> float:
@@ -207,17 +223,16 @@ class RequestSeries:
         asked, route, status, outcome = key
         method = asked if asked in METHODS else "_OTHER"
         of_duration, others = (method, route, str(status), outcome), (method, route)
-        prepared = Prepared(
-            (self._duration.at(of_duration), self._first_byte.at(others), self._size.at(others)),
-            self._active,
+        places = (
+            (self._duration, of_duration),
+            (self._first_byte, others),
+            (self._size, others),
         )
-        own = (
-            self._duration.keeps(of_duration)
-            and self._first_byte.keeps(others)
-            and self._size.keeps(others)
-        )
-        # A value that was folded is counted each time, so it is looked up each time; methods are the caller's.
-        if own and method == asked and len(self._prepared) < MOST_PREPARED:
+        one, two, three = [histogram.at(values) for histogram, values in places]
+        folds = [fold for histogram, values in places if (fold := histogram.fold(values))]
+        prepared = Prepared((one, two, three), self._active, tuple(folds))
+        # Methods that nobody knows are the caller's words, and there is no end of them.
+        if prepared.together and method == asked and len(self._prepared) < MOST_PREPARED:
             self._prepared[key] = prepared
             # The body of an answer to HEAD is not sent; so few of them are not worth a question for all others.
             if self.noted is not None and outcome == "ok" and method != "HEAD":

@@ -23,7 +23,9 @@ def isolated(*metrics: Metric, service: str = "test", strict: bool = False) -> I
     return Instruments(Catalogue(service=service, metrics=metrics), strict=strict)
 
 
-def value(registry: CollectorRegistry, metric: Metric, *, part: str = "", **labels: str) -> float:
+def value(
+    registry: CollectorRegistry, metric: Metric, /, *, part: str = "", **labels: str
+) -> float:
     """The sum of the metric's series that have these labels; 0 where there is none.
 
     part: `bucket`, `count` or `sum` of a histogram; its count by default.
@@ -78,7 +80,7 @@ def all_moved(registry: CollectorRegistry, *moves: Move) -> Iterator[None]:
 
 @contextmanager
 def moved(
-    registry: CollectorRegistry, metric: Metric, *, by: float, part: str = "", **labels: str
+    registry: CollectorRegistry, metric: Metric, /, *, by: float, part: str = "", **labels: str
 ) -> Iterator[None]:
     """Fails with AssertionError unless the block moves the metric's series with these labels by exactly `by`."""
     with all_moved(registry, Move(metric=metric, by=by, part=part, labels=labels)):
@@ -92,18 +94,20 @@ class Metrics:
         self.registry = registry
         self._before = _Past(registry)
 
-    def value(self, metric: Metric, *, part: str = "", **labels: str) -> float:
+    def value(self, metric: Metric, /, *, part: str = "", **labels: str) -> float:
         """What `value` says of it now."""
         return value(self.registry, metric, part=part, **labels)
 
-    def change(self, metric: Metric, *, part: str = "", **labels: str) -> float:
+    def change(self, metric: Metric, /, *, part: str = "", **labels: str) -> float:
         """What it is now less what it was, of the series with these labels."""
         return self.value(metric, part=part, **labels) - value(
             self._before, metric, part=part, **labels
         )
 
     @contextmanager
-    def moved(self, metric: Metric, *, by: float, part: str = "", **labels: str) -> Iterator[None]:
+    def moved(
+        self, metric: Metric, /, *, by: float, part: str = "", **labels: str
+    ) -> Iterator[None]:
         """As the function `moved`, of this registry."""
         with moved(self.registry, metric, by=by, part=part, **labels):
             yield
