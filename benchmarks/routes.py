@@ -59,7 +59,7 @@ def measured(app: App) -> App:
     """The application inside of our layer."""
     hooks = Hooks(
         excluded=frozenset(),
-        failed=lambda component, error: None,
+        failed=lambda _component, _error: None,
         instruments=Instruments(Catalogue(service="bench")),
     )
     return RequestMiddleware(app, routed=Routed(), hooks=hooks)
