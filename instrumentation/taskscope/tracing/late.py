@@ -24,17 +24,31 @@ from taskscope.tracing.provider import links_of
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-__all__ = ["late_span", "worth_keeping"]
+__all__ = [
+    "EXCEPTION",
+    "FAILED",
+    "LONGEST",
+    "error_type",
+    "exception_event",
+    "late_span",
+    "status_of",
+    "type_of",
+    "worth_keeping",
+]
 
-_FAILED: Final = frozenset({"server_error", "timeout"})
-_LONGEST: Final = 2_048
+FAILED: Final = frozenset({"server_error", "timeout"})
+"""The outcomes that are the service's own fault."""
+LONGEST: Final = 2_048
+"""So many characters of a text are told."""
+EXCEPTION: Final = "exception"
+"""The name of an event that tells of an exception, in OpenTelemetry's conventions."""
 _LONGEST_STACK: Final = 32_768
 _OWN: Final = InstrumentationScope("taskscope", version("taskscope"))
 
 
 def worth_keeping(ended: Ended, slow_s: float) -> bool:
     """Whether the request failed on the service's side, or took longer than `slow_s` seconds."""
-    return ended.outcome in _FAILED or ended.seconds > slow_s
+    return ended.outcome in FAILED or ended.seconds > slow_s
 
 
 def late_span(
@@ -43,27 +57,35 @@ def late_span(
     """The server span of a request that has ended; `passage.sampled` is what its flag tells."""
     end_ns = passage.started_ns + int(ended.seconds * 1e9)
     failure = ended.failure
-    failed = ended.status >= 500 or ended.outcome in _FAILED
+    failed = ended.status >= 500 or ended.outcome in FAILED
     return ReadableSpan(
         name=named(request),
         context=passage.span_context(),
         parent=passage.parent.context() if passage.parent is not None else None,
         resource=resource,
         attributes=_attributes(scope, request, ended, failed=failed),
-        events=() if failure is None else (_exception(failure, end_ns),),
+        events=() if failure is None else (exception_event(failure, end_ns),),
         links=links_of(passage),
         kind=SpanKind.SERVER,
-        status=_status(failure) if failed else Status(),
+        status=status_of(failure) if failed else Status(),
         start_time=passage.started_ns,
         end_time=end_ns,
         instrumentation_scope=_OWN,
     )
 
 
-def _status(failure: BaseException | None) -> Status:
+def error_type(ended: Ended) -> str:
+    """The word for what failed: the exception's type, else the status, else the outcome."""
+    if ended.failure is not None:
+        return type_of(ended.failure)
+    return str(ended.status) if ended.status >= 500 else ended.outcome
+
+
+def status_of(failure: BaseException | None) -> Status:
+    """The status of a span whose request failed, by this exception if there was one."""
     if failure is None:
         return Status(StatusCode.ERROR)
-    return Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"[:_LONGEST])
+    return Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"[:LONGEST])
 
 
 def _attributes(
@@ -71,14 +93,14 @@ def _attributes(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "http.request.method": request.method,
-        "url.path": request.path[:_LONGEST],
+        "url.path": request.path[:LONGEST],
         "url.scheme": scope.get("scheme", "http"),
         "http.response.status_code": ended.status,
         "network.protocol.version": scope.get("http_version", "1.1"),
         **words_of(request),
     }
     if request.method == "_OTHER":
-        found["http.request.method_original"] = str(scope.get("method", ""))[:_LONGEST]
+        found["http.request.method_original"] = str(scope.get("method", ""))[:LONGEST]
     if request.route is not None and request.route != UNMATCHED_ROUTE:
         found["http.route"] = request.route
     if request.client_address is not None:
@@ -90,22 +112,21 @@ def _attributes(
             found["server.port"] = server[1]
     for name, value in scope.get("headers", ()):
         if name == b"user-agent":
-            found["user_agent.original"] = value.decode("latin-1")[:_LONGEST]
+            found["user_agent.original"] = value.decode("latin-1")[:LONGEST]
             break
-    if ended.failure is not None:
-        found["error.type"] = _type_of(ended.failure)
-    elif failed:
-        found["error.type"] = str(ended.status) if ended.status >= 500 else ended.outcome
+    if failed or ended.failure is not None:
+        found["error.type"] = error_type(ended)
     return found
 
 
-def _exception(failure: BaseException, at_ns: int) -> Event:
+def exception_event(failure: BaseException, at_ns: int) -> Event:
+    """The event that tells of an exception. at_ns: nanoseconds since 1970."""
     stack = "".join(traceback.format_exception(failure))
     return Event(
-        "exception",
+        EXCEPTION,
         {
-            "exception.type": _type_of(failure),
-            "exception.message": str(failure)[:_LONGEST],
+            "exception.type": type_of(failure),
+            "exception.message": str(failure)[:LONGEST],
             # Its end names what was raised last.
             "exception.stacktrace": stack[-_LONGEST_STACK:],
         },
@@ -113,7 +134,8 @@ def _exception(failure: BaseException, at_ns: int) -> Event:
     )
 
 
-def _type_of(failure: BaseException) -> str:
+def type_of(failure: BaseException) -> str:
+    """The exception's type by its full name, as OpenTelemetry writes it."""
     kind = type(failure)
     if kind.__module__ == "builtins":
         return kind.__qualname__

@@ -100,6 +100,8 @@ class Outside:
         # Not looked up later: an app within this one may have a request context of its own by then.
         request = current_request.get() if scope["type"] == "http" else None
         passage.request = request
+        # Only then is Tracing.on_end called with it.
+        passage.holds = request is not None and getattr(request, "scope", None) is scope
         outer = attach(passage.context())
         token = entering.set(passage)
         try:
@@ -165,6 +167,8 @@ class Inside:
         if span is None or not span.is_recording():
             return
         try:
+            if failure is not None:
+                passage.before = len(getattr(span, "events", ()))
             if self._records and isinstance(failure, Exception):
                 span.record_exception(failure)
                 span.set_status(trace.StatusCode.ERROR, f"{type(failure).__name__}: {failure}")

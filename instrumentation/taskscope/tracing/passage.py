@@ -38,13 +38,17 @@ class Passage:
     started_ns: nanoseconds since 1970. span: the server span, from when it was made.
     request: whose server span it is, while that is under way.
     opening: the server span is being made. entered: the application has been reached.
+    holds: the server span is kept back after its end, until the request's. before: how many events it had when an
+    exception came out of the application; None if none did, or it had ended.
     """
 
     __slots__ = (
         "_hidden",
+        "before",
         "capped",
         "entered",
         "flags",
+        "holds",
         "link",
         "opening",
         "parent",
@@ -78,6 +82,8 @@ class Passage:
         self.request: RequestContext | None = None
         self.opening = False
         self.entered = False
+        self.holds = False
+        self.before: int | None = None
         self._hidden: Mapping[str, object] | None = None
 
     def span_context(self) -> SpanContext:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SynchronousMultiSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import (
     Decision,
@@ -22,11 +21,9 @@ from opentelemetry.util.types import Attributes
 from taskscope.tracing.ids import Ids
 from taskscope.tracing.passage import Passage, entering
 
-__all__ = ["DecidedIds", "DecidedSampler", "Guarded", "ServerSpans", "links_of", "parent_of"]
+__all__ = ["DecidedIds", "DecidedSampler", "ServerSpans", "links_of", "parent_of"]
 
 _UNNAMED: Final = "WS"
-
-OnError = Callable[[str, BaseException | None], None]
 
 
 def links_of(passage: Passage) -> tuple[Link, ...]:
@@ -160,29 +157,3 @@ class _ServerTracer(trace.Tracer):
     def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
         # Of the signature only this is known here: what the tracer itself takes and gives.
         return self._tracer.start_as_current_span(*args, **kwargs)
-
-
-class Guarded(SynchronousMultiSpanProcessor):
-    """Span processors whose failures are counted: they run in the midst of a request."""
-
-    def __init__(self, failed: OnError) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # the SDK leaves it untyped
-        self._failed = failed
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        try:
-            super().on_start(span, parent_context)
-        except Exception as error:  # noqa: BLE001 - a fault in a trace never fails the request
-            self._failed("tracing", error)
-
-    def _on_ending(self, span: Span) -> None:
-        try:
-            super()._on_ending(span)
-        except Exception as error:  # noqa: BLE001 - a fault in a trace never fails the request
-            self._failed("tracing", error)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        try:
-            super().on_end(span)
-        except Exception as error:  # noqa: BLE001 - a fault in a trace never fails the request
-            self._failed("tracing", error)

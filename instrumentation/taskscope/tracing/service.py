@@ -23,12 +23,13 @@ from taskscope.tracing.batches import Batches
 from taskscope.tracing.bucket import Bucket
 from taskscope.tracing.decider import Decider, Rule
 from taskscope.tracing.export import otlp
+from taskscope.tracing.guarded import Guarded
 from taskscope.tracing.hops import Hops
 from taskscope.tracing.ids import Ids
 from taskscope.tracing.late import late_span, worth_keeping
 from taskscope.tracing.layers import Inside, Outside
 from taskscope.tracing.passage import KEY, Passage
-from taskscope.tracing.provider import DecidedIds, DecidedSampler, Guarded, ServerSpans
+from taskscope.tracing.provider import DecidedIds, DecidedSampler, ServerSpans
 from taskscope.tracing.stacks import Stacks
 
 if TYPE_CHECKING:
@@ -131,9 +132,13 @@ class Tracing:
         """The request's decision is counted; one that was passed over has its span now if it failed or was slow.
 
         Then `request.sampled` is true, and what is written about the request after that may name its trace as kept.
+        The span of one that was sampled leaves now.
         """
         passage: Passage | None = scope.get(KEY)
         if passage is None or scope["type"] != "http":
+            return
+        if passage.holds and self._processors.release(passage, request, ended):
+            self._count(passage)
             return
         if not passage.sampled and worth_keeping(ended, self._slow_s) and self._keeps_late:
             # An event stream is open for as long as the client likes: that is not slow.
