@@ -94,7 +94,6 @@ def errors(instruments: Instruments, component: str) -> float:
     ("hook", "component"),
     [
         ({"access_log": Broken()}, "logs"),
-        ({"on_start": _raising}, "tracing"),
         ({"on_end": _raising}, "tracing"),
     ],
 )
@@ -109,12 +108,26 @@ def test_a_fault_in_a_hook_is_counted_and_the_request_served(
 def test_a_fault_in_the_exemplar_is_counted_and_the_request_measured(
     app: FastAPI, instruments: Instruments
 ) -> None:
-    def sample(_: object, request: RequestContext) -> None:
+    def sample(_: object, request: RequestContext, __: object) -> None:
         request.sampled = True
 
-    served_with(app, instruments, on_start=sample, exemplar=_raising)
+    served_with(app, instruments, on_end=sample, exemplar=_raising)
     assert errors(instruments, "metrics") == 1
     assert value(instruments.registry, REQUEST_DURATION, outcome="ok") == 1
+
+
+def test_a_fault_where_a_response_starts_is_counted_and_the_request_served(
+    app: FastAPI, instruments: Instruments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.get("/text", response_class=PlainTextResponse)
+    async def text() -> str:
+        return "text"
+
+    monkeypatch.setattr(Exchange, "_open_thoroughly", _raising)
+    assert served_with(app, instruments, path="/text").text == "text"
+    assert errors(instruments, "middleware") == 1
+    assert value(instruments.registry, REQUEST_DURATION) == 1
+    assert value(instruments.registry, ACTIVE_REQUESTS) == 0
 
 
 @pytest.mark.parametrize(
@@ -123,7 +136,6 @@ def test_a_fault_in_the_exemplar_is_counted_and_the_request_measured(
         (RequestIds, "cut"),
         (RequestSeries, "closed"),
         (RouteFinder, "find"),
-        (Exchange, "_open_thoroughly"),
         (Exchange, "__init__"),
     ],
 )

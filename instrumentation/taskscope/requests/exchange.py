@@ -80,6 +80,9 @@ class Exchange(RequestContext):
         self.state = 0
         self._receive = receive
         self._send = send
+        if layer.times_next:  # looked at before ids are cut: that request is not like others
+            layer.times_next = False
+            self.state = _TIMED
         try:
             self._id = layer.ready.pop()
         except IndexError:
@@ -87,9 +90,7 @@ class Exchange(RequestContext):
         if layer.noted is None and layer.series is not None:
             layer.series.opened()
         self._token: Token[RequestContext | None] = current_request.set(self)
-        if layer.times_next:
-            layer.times_next = False
-            self.state = _TIMED
+        if self.state:
             self.library_s = perf_counter() - self.began_at
 
     def id_bytes(self) -> bytes:
@@ -171,8 +172,6 @@ class Exchange(RequestContext):
         self.sent_headers = headers
         if not self._looked_through(headers):
             headers.append((HEADER, self._id))
-        if self.layer.hooks.on_start is not None:
-            self._start_hook()
         if self.state & _TIMED:
             self.library_s += perf_counter() - self.first_byte_at
 
@@ -185,15 +184,6 @@ class Exchange(RequestContext):
             elif name == b"content-type" and value.startswith(_EVENTS):
                 self._open_stream()
         return own
-
-    def _start_hook(self) -> None:
-        self.known_route()
-        on_start = self.layer.hooks.on_start
-        try:
-            if on_start is not None:
-                on_start(self.scope, self)
-        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-            self.layer.failed("tracing", error)
 
     def _open_stream(self) -> None:
         streams = self.layer.streams

@@ -38,7 +38,6 @@ class Hooks:
 
     excluded: exact paths that nothing is done for.
     logs: the log pipeline that takes the lines of a request.
-    on_start: called when the response starts and the route is known.
     on_end: called once at a request's close, before its line, and decides itself whether it is worth a span.
     exemplar: the ids of the request's trace and server span, asked for sampled requests alone, or None.
     """
@@ -48,7 +47,6 @@ class Hooks:
     instruments: Instruments | None = None
     access_log: AccessLog | None = None
     logs: object | None = None
-    on_start: Callable[[Scope, RequestContext], None] | None = None
     on_end: Callable[[Scope, RequestContext, Ended], None] | None = None
     exemplar: Callable[[Scope], tuple[str, str] | None] | None = None
 
@@ -104,7 +102,7 @@ class Layer:
             self.streams = streams_of(hooks.instruments)
 
     def cut_id(self) -> bytes:
-        """A request's id, of those that are cut now; the library's own time is taken of that request. Never raises."""
+        """The first of the ids that are cut now. Of the next request the library's own time is taken. Never raises."""
         self.times_next = True
         try:
             return self.ids.cut()
