@@ -17,7 +17,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: engines ## install what is missing and run the whole stack on this machine, until Ctrl-C
+demo: env ## install what is missing and run the whole stack on this machine, until Ctrl-C
+	@$(BIN)/python -m taskscope.testing.engines --install --stack
 	@exec $(BIN)/taskscope up $(UP)
 
 # The live stack's tests wait more than they work, so they run beside all others; their output comes after.

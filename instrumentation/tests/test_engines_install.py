@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,16 @@ def test_root_needs_no_sudo_and_others_use_it() -> None:
 def test_without_root_and_sudo_the_command_is_told() -> None:
     with pytest.raises(EngineError, match=r"run as root: apt-get install nginx maven$"):
         install.rights(1000, None, ["nginx", "maven"])
+
+
+def test_the_stack_is_not_asked_for_what_only_tests_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = [replace(package, find=lambda: None) for package in packages.PACKAGES]
+    monkeypatch.setattr(packages, "PACKAGES", tuple(nowhere))
+    monkeypatch.setattr(command, "PACKAGES", tuple(nowhere))
+    everything = {package.engine for package in packages.missing()}
+    assert everything - {p.engine for p in packages.missing(for_tests=False)} == {
+        "rabbitmq",
+        "compiler",
+    }
+    assert "rabbitmq" in command.table()
+    assert "rabbitmq" not in command.table(for_tests=False)

@@ -32,20 +32,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     action.add_argument(
         "--install", action="store_true", help="install what is missing with apt-get and Maven"
     )
+    parser.add_argument(
+        "--stack", action="store_true", help="only what the local stack runs, not what tests run"
+    )
     try:
-        if parser.parse_args(argv).install:
-            install(lambda step: _say(f"taskscope: {step}"))
-        _say(table())
-        return 1 if missing() else 0
+        asked = parser.parse_args(argv)
+        if asked.install:
+            install(lambda step: _say(f"taskscope: {step}"), for_tests=not asked.stack)
+        _say(table(for_tests=not asked.stack))
+        return 1 if missing(for_tests=not asked.stack) else 0
     except EngineError as error:
         sys.stderr.write(f"taskscope: {error}\n")
         return 2
 
 
-def table() -> str:
+def table(*, for_tests: bool = True) -> str:
     """One aligned line an engine: name, version, state, and its use or the command that brings it."""
     rows = [_HEAD]
     for package in PACKAGES:
+        if package.for_tests and not for_tests:
+            continue
         here = package.find() is not None
         state, last = ("ready", package.why) if here else ("missing", package.remedy)
         rows.append((package.engine, version_of(package) or "-", state, last))

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
 
 
-def install(progress: Callable[[str], None]) -> None:
-    """Every engine is here. progress: told each step, one sentence.
+def install(progress: Callable[[str], None], *, for_tests: bool = True) -> None:
+    """Every engine is here. progress: told each step, one sentence. for_tests: those too that only tests run.
 
     Raises EngineError when apt-get, Maven or the compiler fails, or root's rights are needed.
     """
-    lacking = [package for package in missing() if package.debian]
+    lacking = [package for package in missing(for_tests=for_tests) if package.debian]
     if lacking:
         _install_packages(lacking, progress)
-    if left := [package for package in missing() if package.debian]:
+    if left := [package for package in missing(for_tests=for_tests) if package.debian]:
         names = ", ".join(package.engine for package in left)
         raise EngineError(f"install: {names} still missing after apt-get; install it by hand")
     java = jdk.find()

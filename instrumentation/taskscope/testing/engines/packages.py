@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskscope.testing.engines import (
@@ -27,7 +28,6 @@ from taskscope.testing.engines.spec import find_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _ASK_S = 20
@@ -38,6 +38,7 @@ class Package:
     """An engine and the Debian packages that bring it, the preferred one first.
 
     debian is empty for what no package brings. services: units its package may start by itself.
+    for_tests: the local stack does without it.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Package:
     debian: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     version_flag: str = "--version"
+    for_tests: bool = False
 
 
 def _java() -> Path | None:
@@ -56,6 +58,11 @@ def _java() -> Path | None:
 
 def _maven() -> Path | None:
     return find_binary("mvn")
+
+
+def _compiler() -> Path | None:
+    # Debian's compiler comes without the headers of the C library.
+    return find_binary("cc") if Path("/usr/include/dlfcn.h").exists() else None
 
 
 PACKAGES = (
@@ -107,6 +114,15 @@ PACKAGES = (
         remedy=rabbitmq.REMEDY,
         debian=("rabbitmq-server",),
         services=("rabbitmq-server",),
+        for_tests=True,
+    ),
+    Package(
+        engine="compiler",
+        why="makes a clock that tests can set",
+        find=_compiler,
+        remedy="apt-get install build-essential",
+        debian=("build-essential",),
+        for_tests=True,
     ),
     Package(
         engine="chromium",
@@ -139,9 +155,16 @@ PACKAGES = (
 )
 
 
-def missing() -> list[Package]:
-    """The engines that are not here, in the order in which they are to be installed."""
-    return [package for package in PACKAGES if package.find() is None]
+def missing(*, for_tests: bool = True) -> list[Package]:
+    """The engines that are not here, in the order in which they are to be installed.
+
+    for_tests: those too that only tests run.
+    """
+    return [
+        package
+        for package in PACKAGES
+        if package.find() is None and (for_tests or not package.for_tests)
+    ]
 
 
 def version_of(package: Package) -> str | None:
