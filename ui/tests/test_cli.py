@@ -274,6 +274,8 @@ def test_interrupting_is_quiet_and_130(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell that starts the tests in the background has them ignore it, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     until((tmp_path / "began").exists, within_s=20)
     process.send_signal(signal.SIGINT)
