@@ -152,7 +152,7 @@ def test_what_was_logged_is_found_by_its_trace_id(node: Node, tmp_path: Path) ->
         service_name="traced",
         service_version="1",
         on_line=lambda _: None,
-        on_drop=lambda _: None,
+        on_drop=lambda *_: None,
         on_error=lambda _: None,
     )
     log = get_logger("app")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from taskscope.adoption import Aliases, instrumented_again
 from taskscope.adoption import aliases as aliases_of
 from taskscope.catalogue import Catalogue
-from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LINES, TRACED
+from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LEFT_OUT, LOG_LINES, TRACED
 from taskscope.catalogue.groups import GROUPS
 from taskscope.errors import InstrumentError
 from taskscope.metrics.guests import Registry
@@ -181,13 +181,15 @@ def _start_logs(instruments: Instruments, settings: Settings, service: _Service)
         level: counting(instruments, lines.at((level,))) for level in LOG_LINES.labels[0].values
     }
     dropped = instruments.counter(LOG_DROPPED)
+    left_out = instruments.counter(LOG_LEFT_OUT)
     return configure(
         settings=settings,
         service_name=service.name,
         service_version=service.version,
         on_line=lambda level: count[level](),
-        on_drop=lambda reason: dropped.at((reason,)).inc(),
+        on_drop=lambda reason, level: dropped.at((reason, level)).inc(),
         on_error=lambda error: instruments.failed("logs", error),
+        on_left_out=lambda reason, level, lines: left_out.at((reason, level)).inc(lines),
     )
 
 

@@ -55,7 +55,7 @@ class Kept:
             encoder=self.encoder,
             spool=self.spool,
             on_line=self.levels.append,
-            on_drop=self.drops.append,
+            on_drop=lambda reason, _: self.drops.append(reason),
             on_error=self.errors.append,
         )
         self.pipeline.raw = self.raw
@@ -275,7 +275,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., LogPipeline]]:
             service_name="shop",
             service_version="1",
             on_line=lambda _: None,
-            on_drop=lambda _: None,
+            on_drop=lambda *_: None,
             on_error=lambda _: None,
         )
         made.append(pipeline)

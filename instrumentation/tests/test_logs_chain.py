@@ -29,6 +29,11 @@ class Heard:
         self.lines: list[str] = []
         self.drops: list[str] = []
         self.errors: list[BaseException] = []
+        self.levels: list[str] = []
+
+    def dropped(self, reason: str, level: str) -> None:
+        self.drops.append(reason)
+        self.levels.append(level)
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def start(tmp_path: Path, heard: Heard) -> Iterator[Configure]:
             service_name="taskapi",
             service_version="1",
             on_line=heard.lines.append,
-            on_drop=heard.drops.append,
+            on_drop=heard.dropped,
             on_error=heard.errors.append,
         )
         made.append(pipeline)
@@ -280,7 +285,7 @@ def small(
         ),
         spool=Spool(tmp_path / "small", max_bytes=65_536, segment_bytes=65_536, sync_s=None),
         on_line=heard.lines.append,
-        on_drop=heard.drops.append,
+        on_drop=heard.dropped,
         on_error=heard.errors.append,
         complaints=complaints,
         monotonic=clock,
@@ -320,11 +325,11 @@ def test_an_event_that_cannot_be_encoded_is_counted_and_told(
 def test_a_pipeline_that_is_closed_drops_and_counts(small: LogPipeline, heard: Heard) -> None:
     small.close()
     small.emit({"event": "late"}, level="error", logger="a")
-    assert heard.drops == ["write_error"]
+    assert (heard.drops, heard.levels) == (["write_error"], ["error"])
 
 
 def test_a_counter_that_fails_never_fails_the_caller(tmp_path: Path) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("planted")
 
     pipeline = configure(

@@ -11,6 +11,7 @@ from taskscope.catalogue.builtin import (
     LOG_DEAD_LETTERS,
     LOG_DROPPED,
     LOG_DUPLICATES,
+    LOG_LEFT_OUT,
     LOG_LINES,
     LOG_RETRIES,
     LOG_SHIPPED,
@@ -71,17 +72,19 @@ def _age(catalogue: Catalogue) -> Panel:
 
 
 def _lost(catalogue: Catalogue) -> Panel:
-    reason = LOG_DROPPED.labels[0].prometheus
+    reason, level = LOG_DROPPED.label_names
     return Panel(
         title="Lines lost, per second",
         description=(
-            "Lines dropped before the spool, by reason, and lines that Elasticsearch can never take. spool_full: bring "
-            "Elasticsearch back or widen the spool. dead letters: read the dead-letter file for the refused field."
+            "Lines dropped before the spool, by reason and level, and lines that Elasticsearch can never take. "
+            "spool_full: bring Elasticsearch back or widen the spool. dead letters: read the dead-letter file for the "
+            "refused field."
         ),
         unit="suffix: /s",
         queries=(
             Query(
-                expr=per_second(catalogue, LOG_DROPPED, by=(reason,)), legend=f"{{{{{reason}}}}}"
+                expr=per_second(catalogue, LOG_DROPPED, by=(reason, level)),
+                legend=f"{{{{{reason}}}}} {{{{{level}}}}}",
             ),
             Query(expr=per_second(catalogue, LOG_DEAD_LETTERS), legend="dead letters"),
         ),
@@ -91,15 +94,20 @@ def _lost(catalogue: Catalogue) -> Panel:
 
 def _by_level(catalogue: Catalogue) -> Panel:
     level = LOG_LINES.labels[0].prometheus
+    why = LOG_LEFT_OUT.labels[0].prometheus
     return Panel(
         title="Lines per second, by level",
         description=(
             "Lines written, by level. A rise of error or warning before users feel something is the earliest sign: "
-            "read the lines below."
+            "read the lines below. Left out on purpose: beyond an event's rate limit, or not in the sample."
         ),
         unit="suffix: /s",
         queries=(
             Query(expr=per_second(catalogue, LOG_LINES, by=(level,)), legend=f"{{{{{level}}}}}"),
+            Query(
+                expr=per_second(catalogue, LOG_LEFT_OUT, by=(why,)),
+                legend=f"left out: {{{{{why}}}}}",
+            ),
         ),
         stacked=True,
         colours=LEVEL_COLOURS,

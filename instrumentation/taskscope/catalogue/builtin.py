@@ -30,6 +30,7 @@ __all__ = [
     "LOG_DEAD_LETTERS",
     "LOG_DROPPED",
     "LOG_DUPLICATES",
+    "LOG_LEFT_OUT",
     "LOG_LINES",
     "LOG_RETRIES",
     "LOG_SHIPPED",
@@ -369,10 +370,25 @@ LOG_DROPPED: Final = Metric(
     name="taskscope.logs.dropped",
     kind=Kind.COUNTER,
     unit="{line}",
-    help="Lines that could not be written to the spool, by reason.",
+    help="Lines that could not be written to the spool, by reason and level.",
     owner="taskscope",
     subsystem="logs",
-    labels=(Label("reason", values=("spool_full", "write_error", "encode_error")),),
+    labels=(
+        Label("reason", values=("spool_full", "write_error", "encode_error")),
+        Label("log.level", values=LEVELS),
+    ),
+)
+LOG_LEFT_OUT: Final = Metric(
+    name="taskscope.logs.left_out",
+    kind=Kind.COUNTER,
+    unit="{line}",
+    help="Lines left out on purpose, by level: an event's rate limit, or the sample of access lines.",
+    owner="taskscope",
+    subsystem="logs",
+    labels=(
+        Label("reason", values=("rate_limit", "sample")),
+        Label("log.level", values=LEVELS),
+    ),
 )
 
 LOG_SHIPPER_UP: Final = Metric(
@@ -472,6 +488,7 @@ BUILTIN: Final = (
     TRACED,
     LOG_LINES,
     LOG_DROPPED,
+    LOG_LEFT_OUT,
     LOG_SHIPPER_UP,
     LOG_SHIPPED,
     LOG_DUPLICATES,

@@ -30,13 +30,15 @@ def configure(
     service_name: str,
     service_version: str,
     on_line: Callable[[str], None],
-    on_drop: Callable[[str], None],
+    on_drop: Callable[[str, str], None],
     on_error: Callable[[BaseException], None],
+    on_left_out: Callable[[str, str, int], None] | None = None,
 ) -> LogPipeline:
     """Every line that this process logs goes to the spool until the pipeline that is returned is closed.
 
-    on_line: called with the level of every line that was stored. on_drop: with the reason of every line that was
-    not. on_error: with every exception that was kept from the caller. All three may be called from any thread.
+    on_line: called with the level of every line that was stored. on_drop: with the reason and the level of
+    every line that was not. on_error: with every exception that was kept from the caller. on_left_out: with the
+    reason and the level of lines left out on purpose, and how many. All may be called from any thread.
     Raises SettingsError if the spool's folder cannot be used.
     """
     level = logging.getLevelNamesMapping()[settings.log_level]
@@ -56,6 +58,7 @@ def configure(
         on_line=on_line,
         on_drop=on_drop,
         on_error=on_error,
+        on_left_out=on_left_out,
         level=level,
         echo=sys.stderr if settings.log_stderr else None,
         complaints=sys.stderr,

@@ -49,8 +49,9 @@ class Route(Protocol):
 class LogPipeline:
     """Turns events into lines and writes them; made by `configure`, ended by `close`.
 
-    on_line: called with the level of every line that was stored. on_drop: with the reason of every line that was
-    not: `spool_full`, `write_error` or `encode_error`. on_error: with every exception that was kept from the caller.
+    on_line: called with the level of every line that was stored. on_drop: with the reason and the level of every line
+    that was not: `spool_full`, `write_error` or `encode_error`. on_error: with every exception that was kept from the
+    caller. on_left_out: with the reason and the level of lines left out on purpose, and how many.
     level: the least level that its sources send. identity: what makes a user's hash of a user's id.
     echo: where lines are printed as well, or None. complaints: where the pipeline tells of its own failures.
     """
@@ -61,8 +62,9 @@ class LogPipeline:
         encoder: EcsEncoder,
         spool: Spool,
         on_line: Callable[[str], None],
-        on_drop: Callable[[str], None],
+        on_drop: Callable[[str, str], None],
         on_error: Callable[[BaseException], None],
+        on_left_out: Callable[[str, str, int], None] | None = None,
         level: int = logging.INFO,
         identity: Identity | None = None,
         echo: TextIO | None = None,
@@ -76,6 +78,7 @@ class LogPipeline:
         self._on_line = on_line
         self._on_drop = on_drop
         self._on_error = on_error
+        self._on_left_out = on_left_out
         self._echo = echo
         self._complaints = complaints
         self._once = OncePerMinute(monotonic=monotonic)
@@ -96,7 +99,7 @@ class LogPipeline:
                 event, level=level, logger=logger, exc_info=exc_info, created=created
             )
         except Exception as error:  # noqa: BLE001 # logging must not fail the work it tells of
-            self.unencoded(error)
+            self.unencoded(error, level)
             return
         self.put(line, level)
 
@@ -105,7 +108,7 @@ class LogPipeline:
         try:
             written = self.spool.write(line, urgent=level in _URGENT)
         except Exception as error:  # noqa: BLE001 # as above
-            self._lost(Written.WRITE_ERROR.value, error, _said(error))
+            self._lost(Written.WRITE_ERROR.value, level, error, _said(error))
             return
         if written is Written.STORED:
             try:
@@ -114,13 +117,19 @@ class LogPipeline:
                 self._tell(self._on_error, error)
         else:
             cause = self.spool.last_error if written is Written.WRITE_ERROR else None
-            self._lost(written.value, cause, _why(written, self.spool))
+            self._lost(written.value, level, cause, _why(written, self.spool))
         if self._echo is not None:
             self._print(self._echo, line.decode("utf-8"))
 
-    def unencoded(self, error: Exception) -> None:
+    def unencoded(self, error: Exception, level: str = "info") -> None:
         """A line that could not be made is counted as dropped. Never raises."""
-        self._lost("encode_error", error, _said(error))
+        self._lost("encode_error", level, error, _said(error))
+
+    def left_out(self, reason: str, level: str, lines: int = 1) -> None:
+        """Lines that were left out on purpose are counted. Never raises."""
+        if self._on_left_out is not None:
+            with contextlib.suppress(Exception):
+                self._on_left_out(reason, level, lines)
 
     def failed(self, error: BaseException) -> None:
         """An exception that was kept from the caller is told. Never raises."""
@@ -143,8 +152,9 @@ class LogPipeline:
             route.remove()
         self.spool.close()
 
-    def _lost(self, reason: str, error: BaseException | None, cause: str) -> None:
-        self._tell(self._on_drop, reason)
+    def _lost(self, reason: str, level: str, error: BaseException | None, cause: str) -> None:
+        with contextlib.suppress(Exception):  # a counter that fails must not fail the request
+            self._on_drop(reason, level)
         if error is not None:
             self._tell(self._on_error, error)
         count = self._once.turn(reason)

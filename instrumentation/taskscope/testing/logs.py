@@ -71,5 +71,5 @@ def captured_lines(
             pipeline.close()
 
 
-def _ignore(_told: object) -> None:
+def _ignore(*_told: object) -> None:
     return None
