@@ -37,7 +37,8 @@ class _Mode(Enum):
 class _Link:
     """One client's connection and ours to the server.
 
-    tainted: bytes of it were swallowed, so that it cannot go on. ended: how many of its two directions did. gone: it was reset.
+    tainted: bytes of it were swallowed, so that it cannot go on. ended: how many of its two directions did.
+    gone: it was reset.
     """
 
     client: socket.socket
