@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,8 +10,6 @@ import pytest
 import yaml
 
 from taskscope.catalogue import Catalogue, Target
-from taskscope.logs.fields import FIELDS
-from taskscope_exporters.logs.template import log_template
 from taskscope_exporters.prometheus import prometheus_config
 from taskscope_exporters.render import render
 from taskscope_taskapi import CATALOGUE
@@ -54,22 +51,3 @@ def test_prometheus_takes_the_configuration(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_the_index_maps_exactly_the_fields_of_a_line_and_nothing_grows() -> None:
-    found = json.loads(json.dumps(log_template("shop").component))["template"]["mappings"]
-    assert found["dynamic"] is False
-    assert set(found["properties"]) == set(FIELDS)
-    assert found["properties"]["labels"]["type"] == "flattened"
-    assert found["properties"]["trace.id"]["type"] == "keyword"
-
-
-def test_a_longer_service_name_wins_over_its_beginning() -> None:
-    assert log_template("task-api").index["priority"] > log_template("task").index["priority"] > 100  # type: ignore[operator] # both are numbers
-
-
-def test_a_changed_template_has_another_digest() -> None:
-    assert log_template("shop").index != log_template("shop", retention="7d").index
-    assert (
-        log_template("shop").index["_meta"] != log_template("shop", retention="7d").index["_meta"]
-    )

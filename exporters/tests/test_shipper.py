@@ -418,7 +418,7 @@ def test_a_certificate_that_is_none_is_said_and_the_lines_wait(
     fill(spool, 3)
     url = faulty.url.replace("http:", "https:")
     with shipping(ShipSettings(spool=spool.folder, url=url, ca_cert=tmp_path / "ca.pem")) as ship:
-        until(lambda: any("correct ELASTICSEARCH_CA_CERT" in sentence for sentence in ship.said))
+        until(lambda: any("ELASTICSEARCH_CA_CERT holds no" in sentence for sentence in ship.said))
         assert ship.value("taskscope_spool_size_bytes") == 24
 
 

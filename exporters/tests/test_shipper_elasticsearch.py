@@ -307,18 +307,6 @@ def test_a_cluster_with_no_room_for_an_index_loses_no_line(node: Node, spool: Sp
     assert not (spool.folder / FILE_NAME).exists()
 
 
-def test_installing_twice_changes_nothing_the_second_time(node: Node) -> None:
-    with node.client() as client:
-        assert install(client, log_template("twice")) == (
-            "component template logs-twice@fields was put",
-            "index template logs-twice was put",
-        )
-        assert install(client, log_template("twice")) == ()
-        assert install(client, log_template("twice", retention="7d")) == (
-            "index template logs-twice was replaced",
-        )
-
-
 def _other_lines() -> list[jdk.Jdk | None]:
     """A JDK for each server line that is here beside the default one; None, the default, if there is no other."""
     default = jdk.find()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskscope.errors import TaskscopeError
 from taskscope_exporters.logs.settings import ShipSettings
+from taskscope_exporters.logs.tls import distrusted
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -71,6 +72,7 @@ def connect(settings: ShipSettings) -> Elasticsearch:
             api_key=api_key,
             basic_auth=(settings.username, password or "") if settings.username else None,
             ca_certs=str(settings.ca_cert) if settings.ca_cert else DEFAULT,
+            ssl_assert_fingerprint=settings.fingerprint or DEFAULT,
             request_timeout=settings.timeout_s,
             max_retries=0,
             retry_on_timeout=False,
@@ -104,11 +106,7 @@ def translated(settings: ShipSettings) -> Iterator[None]:
             timed_out=True,
         ) from error
     except TlsError as error:
-        raise Trouble(
-            Cause.REFUSED,
-            f"no trusted connection to {settings.url} ({error.message!s:.200}); correct ELASTICSEARCH_CA_CERT, the "
-            "lines wait on disk",
-        ) from error
+        raise Trouble(Cause.REFUSED, distrusted(settings, str(error.message))) from error
     except TransportError as error:
         raise Trouble(
             Cause.UNREACHABLE,

@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 
 from taskscope.errors import SettingsError
 from taskscope.settings import Settings
+from taskscope_exporters.logs.streams import StreamSettings
 
 __all__ = ["Secret", "ShipSettings"]
 
 _ENVIRONMENT: Final = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,99}\Z")
+_FINGERPRINT: Final = re.compile(r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}\Z")
+_SHIPS: Final = {"": False, "apart": False, "inline": True}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -36,7 +39,9 @@ class ShipSettings:
 
     url: of Elasticsearch, without a login. api_key, or username and password: how to log in; none of them for a
     server without security. ca_cert: the authority of a server's certificate that the system does not know.
-    environment: the last part of the data stream's name.
+    fingerprint: instead of an authority, the SHA-256 of the server's certificate or of one that signed it.
+    environment: the last part of the data stream's name. streams: how the streams' templates are made.
+    inline: whether the service's own processes ship, where `ship_in_background` is called.
     batch_lines, batch_bytes: the most of one request. timeout_s: after which a request is given up and sent again.
     pause_s: seconds between looks into an empty spool. backoff_s: the longest pause after a failure.
     """
@@ -48,6 +53,9 @@ class ShipSettings:
     username: str | None = None
     password: Secret | None = None
     ca_cert: Path | None = None
+    fingerprint: str | None = None
+    streams: StreamSettings = field(default_factory=StreamSettings)
+    inline: bool = False
     batch_lines: int = 1000
     batch_bytes: int = 1024 * 1024
     timeout_s: float = 10.0
@@ -55,7 +63,15 @@ class ShipSettings:
     backoff_s: float = 30.0
 
     def __post_init__(self) -> None:
-        faults = [fault for fault in (*self._address_faults(), *self._login_faults()) if fault]
+        faults = [
+            fault
+            for fault in (
+                *self._address_faults(),
+                *self._trust_faults(),
+                *self._login_faults(),
+            )
+            if fault
+        ]
         if faults:
             raise SettingsError("; ".join(faults))
 
@@ -71,8 +87,25 @@ class ShipSettings:
             if _ENVIRONMENT.match(self.environment)
             else f"TASKSCOPE_ENVIRONMENT={self.environment!r} cannot end a data stream's name; write lower-case "
             "letters, digits, - _ or .",
+        )
+
+    def _trust_faults(self) -> tuple[str, ...]:
+        clear = self.url.startswith("http:")
+        return (
             f"ELASTICSEARCH_CA_CERT={str(self.ca_cert)!r} is no file; name the authority's certificate (PEM)"
             if self.ca_cert is not None and not self.ca_cert.is_file()
+            else "",
+            "ELASTICSEARCH_CA_CERT is set but ELASTICSEARCH_URL begins with http:; write https:"
+            if self.ca_cert is not None and clear
+            else "",
+            "ELASTICSEARCH_FINGERPRINT is set but ELASTICSEARCH_URL begins with http:; write https:"
+            if self.fingerprint is not None and clear
+            else "",
+            "ELASTICSEARCH_FINGERPRINT is no SHA-256; write its 64 hexadecimal digits"
+            if self.fingerprint is not None and not _FINGERPRINT.match(self.fingerprint)
+            else "",
+            "ELASTICSEARCH_CA_CERT and ELASTICSEARCH_FINGERPRINT are both set; keep one of them"
+            if self.ca_cert is not None and self.fingerprint is not None
             else "",
         )
 
@@ -87,9 +120,6 @@ class ShipSettings:
             else "",
             "ELASTICSEARCH_PASSWORD is set without ELASTICSEARCH_USERNAME; set it too"
             if with_password and not named
-            else "",
-            "ELASTICSEARCH_CA_CERT is set but ELASTICSEARCH_URL begins with http:; write https:"
-            if self.ca_cert is not None and self.url.startswith("http:")
             else "",
             *_unreadable("ELASTICSEARCH_API_KEY_FILE", self.api_key),
             *_unreadable("ELASTICSEARCH_PASSWORD_FILE", self.password),
@@ -107,7 +137,8 @@ class ShipSettings:
         """The settings that `environ` asks for. Raises SettingsError naming every wrong variable at once.
 
         `ELASTICSEARCH_URL`, `ELASTICSEARCH_API_KEY` or `ELASTICSEARCH_USERNAME` with `ELASTICSEARCH_PASSWORD`, each
-        secret also as a file (`…_FILE`), `ELASTICSEARCH_CA_CERT`; spool and environment as the library reads them.
+        secret also as a file (`…_FILE`), `ELASTICSEARCH_CA_CERT` or `ELASTICSEARCH_FINGERPRINT`, `ELASTICSEARCH_SHIP`
+        (`inline` or `apart`), those of StreamSettings; spool and environment as the library reads them.
         """
         faults: list[str] = []
         values: dict[str, object] = {}
@@ -116,9 +147,15 @@ class ShipSettings:
             values = {"spool": library.spool, "environment": library.environment}
         except SettingsError as error:
             faults.append(str(error))
+        try:
+            values["streams"] = StreamSettings.from_environ(environ)
+        except SettingsError as error:
+            faults.append(str(error))
+        values["inline"] = _inline(environ.get("ELASTICSEARCH_SHIP", "").strip().lower(), faults)
         for variable, name in (
             ("ELASTICSEARCH_URL", "url"),
             ("ELASTICSEARCH_USERNAME", "username"),
+            ("ELASTICSEARCH_FINGERPRINT", "fingerprint"),
         ):
             if text := environ.get(variable, "").strip():
                 values[name] = text
@@ -136,6 +173,12 @@ class ShipSettings:
         if faults:
             raise SettingsError("; ".join(faults))
         return settings
+
+
+def _inline(text: str, faults: list[str]) -> bool:
+    if text not in _SHIPS:
+        faults.append(f"ELASTICSEARCH_SHIP={text!r} cannot be read; write inline or apart")
+    return _SHIPS.get(text, False)
 
 
 def _secret(environ: Mapping[str, str], variable: str, faults: list[str]) -> Secret | None:

@@ -28,9 +28,9 @@ from taskscope.metrics.instruments import Instruments
 from taskscope_exporters.logs.bulk import Fate, Verdict, send
 from taskscope_exporters.logs.client import Cause, Trouble, connect, translated
 from taskscope_exporters.logs.deadletters import FILE_NAME, bury
-from taskscope_exporters.logs.install import install
+from taskscope_exporters.logs.install import ensure
 from taskscope_exporters.logs.settings import ShipSettings
-from taskscope_exporters.logs.template import log_template
+from taskscope_exporters.logs.template import log_template, stream_name
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -141,10 +141,10 @@ class Shipper:
         return self._client
 
     def _install(self, client: Elasticsearch) -> None:
-        template = log_template(self.catalogue.service)
+        template = log_template(self.catalogue.service, self.settings.streams)
         try:
             with translated(self.settings):
-                changes = install(client, template)
+                changes = ensure(client, template)
         except Trouble as trouble:
             # A login that may only write is enough where somebody else has put the templates.
             if trouble.cause is not Cause.REFUSED or not _is_forbidden(trouble):
@@ -224,7 +224,7 @@ class Shipper:
 
     @property
     def _stream(self) -> str:
-        return f"logs-{self.catalogue.service}-{self.settings.environment}"
+        return stream_name(self.catalogue.service, self.settings.environment)
 
     def _acknowledge(self, reader: SpoolReader, batch: Batch) -> None:
         """The batch is done, on a full disk in memory alone: only so does its segment end, and make room."""

@@ -10,60 +10,157 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from taskscope.logs.fields import FIELDS, FieldType
+from taskscope_exporters.logs.streams import StreamSettings
 
-__all__ = ["LogTemplate", "log_template"]
+__all__ = [
+    "VERSION",
+    "LogTemplate",
+    "Part",
+    "audit_spool",
+    "log_template",
+    "stream_name",
+    "stream_patterns",
+]
+
+VERSION: Final = 2
+"""Of the templates' content; a server that has a younger one is left as it is."""
 
 _PRIORITY: Final = 200
 """Above the servers' own template for `logs-*-*`, which has 100."""
 _IGNORE_ABOVE: Final = 2048
-_RETENTION: Final = "30d"
+_MOST_FIELDS: Final = 500
+_ROLLOVER_AGE: Final = "1d"
+_ROLLOVER_SIZE: Final = "50gb"
+
+
+def stream_name(service: str, environment: str, *, audit: bool = False) -> str:
+    """The data stream of a service's lines; audit: of those from the audit spool, which are kept longer."""
+    return f"logs-{service}{_AUDIT if audit else ''}-{environment}"
+
+
+def audit_spool(spool: Path) -> Path:
+    """Where audit lines wait: a spool of their own inside the service's, so a folder says which stream they go to."""
+    return spool / "audit"
+
+
+def stream_patterns(service: str, *, audit: bool = False) -> str:
+    """The streams of all environments of a service."""
+    return stream_name(service, "*", audit=audit)
+
+
+_AUDIT: Final = ".audit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One thing that the server is to hold under a name. kind: in words, as a sentence says it."""
+
+    kind: str
+    name: str
+    body: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogTemplate:
-    """One component template and the index template that uses it; both are put under their name."""
+    """The parts of a service's log streams in the order in which they must be put.
 
-    component_name: str
-    component: Mapping[str, object]
-    index_name: str
-    index: Mapping[str, object]
+    policies: of index lifecycle management, where that is asked for. retention: of each stream pattern.
+    """
+
+    service: str
+    component: Part
+    indices: tuple[Part, ...]
+    policies: tuple[Part, ...] = ()
+    retention: Mapping[str, str]
 
     def document(self) -> dict[str, object]:
-        """Both as one JSON document: kind of template, name, body."""
-        return {
-            "component_templates": {self.component_name: self.component},
-            "index_templates": {self.index_name: self.index},
+        """All of it as one JSON document: kind of template, name, body."""
+        document: dict[str, object] = {
+            "component_templates": {self.component.name: self.component.body},
+            "index_templates": {part.name: part.body for part in self.indices},
         }
+        if self.policies:
+            document["lifecycle_policies"] = {part.name: part.body for part in self.policies}
+        return document
 
 
-def log_template(service: str, *, retention: str = _RETENTION) -> LogTemplate:
-    """The templates for the data streams `logs-<service>-*`.
+def log_template(service: str, streams: StreamSettings | None = None) -> LogTemplate:
+    """The templates for the data streams `logs-<service>-*` and `logs-<service>.audit-*`.
 
-    retention: how long a line is kept, in Elasticsearch's units. A component template `logs-<service>@custom`, where
-    there is one, adds to them.
+    A component template `logs-<service>@custom`, where there is one, adds to both.
     """
+    streams = StreamSettings() if streams is None else streams
     name = f"logs-{service}"
-    component = {"template": {"mappings": _mappings()}}
-    index = {
-        "index_patterns": [f"{name}-*"],
+    kept = ((False, streams.retention), (True, streams.audit_retention))
+    return LogTemplate(
+        service=service,
+        component=Part(
+            kind="component template",
+            name=f"{name}@fields",
+            body=_marked(service, {"version": VERSION, "template": {"mappings": _mappings()}}),
+        ),
+        indices=tuple(_index(service, streams, retention, audit) for audit, retention in kept),
+        policies=tuple(_policy(service, retention, audit) for audit, retention in kept)
+        if streams.ilm
+        else (),
+        retention={stream_patterns(service, audit=audit): retention for audit, retention in kept},
+    )
+
+
+def _index(service: str, streams: StreamSettings, retention: str, audit: bool) -> Part:
+    name = f"logs-{service}"
+    settings: dict[str, object] = {
+        "codec": "best_compression",
+        "number_of_shards": streams.shards,
+        # The fields of a line and, from `@custom`, some more; a document with others is stored without an error.
+        "mapping": {
+            "total_fields": {"limit": _MOST_FIELDS, "ignore_dynamic_beyond_limit": True},
+        },
+    }
+    if streams.replicas is None:
+        settings["auto_expand_replicas"] = "0-1"
+    else:
+        settings["number_of_replicas"] = streams.replicas
+    template: dict[str, object] = {"settings": {"index": settings}}
+    if streams.ilm:
+        settings["lifecycle"] = {"name": _policy_name(service, audit)}
+    else:
+        template["lifecycle"] = {"data_retention": retention}
+    body = {
+        "index_patterns": [stream_patterns(service, audit=audit)],
+        "version": VERSION,
         "data_stream": {},
         # The longer name of `logs-task-api-*` wins over `logs-task-*`, which matches its streams as well.
         "priority": _PRIORITY + len(service),
         "composed_of": [f"{name}@fields", f"{name}@custom"],
         "ignore_missing_component_templates": [f"{name}@custom"],
-        "template": {
-            "settings": {"index": {"auto_expand_replicas": "0-1", "codec": "best_compression"}},
-            "lifecycle": {"data_retention": retention},
-        },
+        "template": template,
     }
-    return LogTemplate(
-        component_name=f"{name}@fields",
-        component=_marked(component),
-        index_name=name,
-        index=_marked(index),
+    return Part(
+        kind="index template",
+        name=f"{name}{_AUDIT if audit else ''}",
+        body=_marked(service, body),
+    )
+
+
+def _policy_name(service: str, audit: bool) -> str:
+    return f"logs-{service}{_AUDIT if audit else ''}@lifecycle"
+
+
+def _policy(service: str, retention: str, audit: bool) -> Part:
+    rollover = {"max_age": _ROLLOVER_AGE, "max_primary_shard_size": _ROLLOVER_SIZE}
+    phases = {
+        "hot": {"actions": {"rollover": rollover}},
+        "delete": {"min_age": retention, "actions": {"delete": {}}},
+    }
+    return Part(
+        kind="lifecycle policy",
+        name=_policy_name(service, audit),
+        body=_marked(service, {"phases": phases}),
     )
 
 
@@ -84,8 +181,9 @@ def _mapping(kind: FieldType) -> dict[str, object]:
     return {"type": kind.value}
 
 
-def _marked(body: Mapping[str, object]) -> dict[str, object]:
-    """The body with a digest of itself, by which a later run knows whether the server has it already."""
+def _marked(service: str, body: Mapping[str, object]) -> dict[str, object]:
+    """The body with whose it is, and a digest of itself, by which a later run knows whether the server has it."""
     packed = json.dumps(body, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(packed.encode()).hexdigest()[:16]
-    return {**body, "_meta": {"managed_by": "taskscope", "digest": digest}}
+    meta = {"managed_by": "taskscope", "service": service, "version": VERSION, "digest": digest}
+    return {**body, "_meta": meta}
