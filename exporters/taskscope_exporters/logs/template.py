@@ -68,14 +68,14 @@ class Part:
 class LogTemplate:
     """The parts of a service's log streams in the order in which they must be put.
 
-    policies: of index lifecycle management, where that is asked for. retention: of each stream pattern.
+    policies: of index lifecycle management, where that is asked for.
     """
 
     service: str
+    streams: StreamSettings
     component: Part
     indices: tuple[Part, ...]
     policies: tuple[Part, ...] = ()
-    retention: Mapping[str, str]
 
     def document(self) -> dict[str, object]:
         """All of it as one JSON document: kind of template, name, body."""
@@ -98,6 +98,7 @@ def log_template(service: str, streams: StreamSettings | None = None) -> LogTemp
     kept = ((False, streams.retention), (True, streams.audit_retention))
     return LogTemplate(
         service=service,
+        streams=streams,
         component=Part(
             kind="component template",
             name=f"{name}@fields",
@@ -107,7 +108,6 @@ def log_template(service: str, streams: StreamSettings | None = None) -> LogTemp
         policies=tuple(_policy(service, retention, audit) for audit, retention in kept)
         if streams.ilm
         else (),
-        retention={stream_patterns(service, audit=audit): retention for audit, retention in kept},
     )
 
 

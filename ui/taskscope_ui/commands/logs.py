@@ -1,4 +1,4 @@
-"""`taskscope ship` and `logs setup`: lines from the spool into Elasticsearch."""
+"""`taskscope ship` and the group `logs`: lines from the spool into Elasticsearch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
+from taskscope_ui.commands import logs_setup
 from taskscope_ui.commands.options import DEFAULT_APP, App, Host
-from taskscope_ui.commands.terminal import say
 
-__all__ = ["add_to", "setup", "ship"]
+__all__ = ["add_to", "ship"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(ship)
     logs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     logs.callback()(_logs)
-    logs.command()(setup)
+    logs_setup.add_to(logs)
     app.add_typer(logs, name="logs")
 
 
@@ -85,30 +85,4 @@ def ship(
         address=host,
         patience_s=patience_s or None,
     )
-    return 0
-
-
-def setup(app: App = DEFAULT_APP) -> int:
-    """Put the template of the log streams into Elasticsearch.
-
-    To run it twice changes nothing. Elasticsearch is found by the environment, as for `taskscope ship`;
-    the login needs the rights to manage index templates.
-
-    \b
-    Example:
-      ELASTICSEARCH_URL=http://127.0.0.1:9200 taskscope logs setup
-    """
-    from taskscope.catalogue import Catalogue
-    from taskscope_exporters.logs.client import connect, hushed, translated
-    from taskscope_exporters.logs.install import install
-    from taskscope_exporters.logs.settings import ShipSettings
-    from taskscope_exporters.logs.template import log_template
-
-    service = Catalogue.load(app).service
-    settings = ShipSettings.from_environ(os.environ)
-    with hushed(), translated(settings), connect(settings) as client:
-        changes = install(client, log_template(service))
-    for change in changes:
-        say(change)
-    say(f"{settings.url} is ready for the logs of {service}")
     return 0

@@ -78,7 +78,7 @@ def _put(client: httpx2.Client, path: str, body: object) -> None:
 
 def main(environ: Mapping[str, str]) -> int:
     """The exit code."""
-    from taskscope_ui.commands.logs import setup
+    from taskscope_ui.commands.logs_setup import setup
 
     try:
         given = accounts(environ)
