@@ -327,7 +327,7 @@ def _board_link(board: Board, slug: str, title: str) -> Json:
         "tooltip": "",
         "tags": [],
         "asDropdown": False,
-        "includeVars": False,
+        "includeVars": True,
         "keepTime": True,
         "targetBlank": False,
     }

@@ -8,7 +8,7 @@ from taskscope.catalogue import Catalogue
 from taskscope.catalogue.links import board_uid
 from taskscope_dashboards.panel import Link
 
-__all__ = ["to_requests", "to_trace_lines"]
+__all__ = ["to_lines", "to_requests", "to_trace_lines"]
 
 _RANGE: Final = "from=${__from}&to=${__to}"
 
@@ -37,4 +37,19 @@ def to_trace_lines(catalogue: Catalogue) -> Link:
     return Link(
         title="All lines of this trace",
         url=f"{url}&var-search=trace.id:%22${{__value.raw:percentencode}}%22",
+    )
+
+
+def to_lines(catalogue: Catalogue, *, variable: str = "", label: str = "") -> Link:
+    """To the logs board; of a cell, or of a series by its Prometheus `label`, narrowed to it as `variable`.
+
+    variable: `route` or `exception`; empty for all lines.
+    """
+    url = f"/d/{board_uid(catalogue.service, 'logs')}?{_RANGE}"
+    if not variable:
+        return Link(title="Lines", url=url)
+    value = f"__field.labels.{label}" if label else "__value.text"
+    return Link(
+        title=f"Lines of this {variable}",
+        url=f"{url}&var-{variable}=${{{value}:percentencode}}",
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from taskscope.catalogue import Catalogue
 from taskscope_dashboards.board import Board
-from taskscope_dashboards.boards import oncall, requests, runtime
+from taskscope_dashboards.boards import logs, oncall, requests, runtime
 
 __all__ = ["boards", "render"]
 
 
 def boards(catalogue: Catalogue) -> tuple[Board, ...]:
     """Every board of the catalogue's service."""
-    return (oncall(catalogue), requests(catalogue), runtime(catalogue))
+    return (oncall(catalogue), requests(catalogue), runtime(catalogue), logs(catalogue))
 
 
 def render(catalogue: Catalogue) -> dict[str, str]:

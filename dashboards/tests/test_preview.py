@@ -67,6 +67,7 @@ def test_the_page_and_its_boards_are_served(server: ThreadingHTTPServer) -> None
         "taskapi-oncall",
         "taskapi-requests",
         "taskapi-runtime",
+        "taskapi-logs",
     ]
 
 

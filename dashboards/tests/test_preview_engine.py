@@ -29,7 +29,7 @@ from .conftest import ALL
 
 pytestmark = pytest.mark.engine
 
-VARIABLES = {"route": ".*", "method": ".*"}
+VARIABLES = {"route": ".*", "method": ".*", "level": ".*", "exception": ".*"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def page_address(service_past: Past) -> Iterator[str]:
         yield address
 
 
-def test_every_query_of_both_boards_answers_on_a_healthy_service(service_past: Past) -> None:
+def test_every_query_of_every_board_answers_on_a_healthy_service(service_past: Past) -> None:
     empty = [
         f"{board.uid}: {panel.title}: {query.expr}"
         for board in boards(CATALOGUE)
@@ -148,7 +148,7 @@ def test_a_panel_of_errors_shows_zero_where_there_were_none(service_past: Past) 
     assert set(values) == {0.0}
 
 
-@pytest.mark.parametrize("slug", ["oncall", "requests", "runtime"])
+@pytest.mark.parametrize("slug", ["oncall", "requests", "runtime", "logs"])
 def test_the_page_draws_every_panel_with_data(
     browser: Browser, page_address: str, service_past: Past, slug: str
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_service_with_every_group_has_every_panel_of_the_runtime_board_drawn(
         opened(browser, made, address, "runtime", service=ALL.service) as (page, said),
     ):
         report = page.evaluate("window.report")
-    _, _, board = boards(ALL)
+    _, _, board, _ = boards(ALL)
 
     assert said == []
     assert sorted(one["title"] for one in report) == sorted(panel.title for panel in board.panels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from taskscope_dashboards.panel import Query
 from taskscope_taskapi.catalogue import CATALOGUE
 
 HERE = Path(__file__).parents[1]
-VARIABLES = {"route": ".*", "method": ".*"}
+VARIABLES = {"route": ".*", "method": ".*", "level": ".*", "exception": ".*"}
 TODAY = {"timeseries", "stat", "table", "heatmap", "logs", "row"}
 
 Dashboard = dict[str, Any]
@@ -133,7 +134,7 @@ def test_every_variable_that_is_used_is_declared(catalogue: Catalogue) -> None:
     for dashboard in dashboards(catalogue):
         declared = {variable["name"] for variable in dashboard["templating"]["list"]}
         text = json.dumps(dashboard["panels"])
-        used = {name for name in ("route", "method", "search") if f"${name}" in text}
+        used = {name for name in (*VARIABLES, "search") if re.search(rf"\$\{{?{name}\b", text)}
         assert used | {"prometheus", "logs"} == declared
 
 

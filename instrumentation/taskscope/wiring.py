@@ -7,19 +7,28 @@ import os
 import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from taskscope.adoption import Aliases, instrumented_again
 from taskscope.adoption import aliases as aliases_of
 from taskscope.catalogue import Catalogue
-from taskscope.catalogue.builtin import BUILD, LOG_DROPPED, LOG_LEFT_OUT, LOG_LINES, TRACED
+from taskscope.catalogue.builtin import (
+    BUILD,
+    LOG_DROPPED,
+    LOG_LEFT_OUT,
+    LOG_LINES,
+    SPOOL_LIMIT,
+    TRACED,
+)
 from taskscope.catalogue.groups import GROUPS
 from taskscope.errors import InstrumentError
 from taskscope.metrics.guests import Registry
 from taskscope.metrics.instruments import Instruments
 from taskscope.metrics.tally import counting
 from taskscope.multiprocess import WorkerStore
+from taskscope.redaction import Redaction
 from taskscope.requests.middleware import AccessLog, Hooks, RequestMiddleware
 from taskscope.scraping.adminport import AdminPort
 from taskscope.scraping.answers import Answers
@@ -51,6 +60,7 @@ def instrument(
     logs: bool = True,
     tracing: bool | Literal["native"] = True,
     settings: Settings | None = None,
+    redact: Redaction | None = None,
     registry: Registry | None = None,
     aliases: tuple[str | Aliases, ...] = (),
 ) -> Telemetry:
@@ -61,7 +71,7 @@ def instrument(
     catalogue: what the service declares; by default the library's own metrics and all of its groups.
     metrics, logs, tracing: False switches that part off; instruments work all the same.
     tracing: `native` makes the server spans by FastAPI's own telemetry, from FastAPI 0.142 on.
-    settings: by default read from the environment. registry: metrics of prometheus_client that the service has
+    settings: by default read from the environment. redact: what is hidden, in place of what they say. registry: metrics of prometheus_client that the service has
     already, such as its default REGISTRY; they are answered beside the catalogue's.
     aliases: peers whose old metric names stay alive; see `taskscope.adoption.aliases`.
     Raises InstrumentError if the app has started or is none of Starlette's, SettingsError for a wrong environment,
@@ -79,6 +89,8 @@ def instrument(
             "instrument: this app has started already; call it before the first request and before its lifespan"
         )
     settings = Settings.from_environ(os.environ) if settings is None else settings
+    if redact is not None:
+        settings = replace(settings, redact=redact)
     service = _Service(service_name, service_version)
     instruments = _instruments(catalogue, settings, service)
     answers = Answers(
@@ -181,6 +193,7 @@ def _start_logs(instruments: Instruments, settings: Settings, service: _Service)
         level: counting(instruments, lines.at((level,))) for level in LOG_LINES.labels[0].values
     }
     dropped = instruments.counter(LOG_DROPPED)
+    instruments.gauge(SPOOL_LIMIT).set(settings.spool_max_bytes)
     left_out = instruments.counter(LOG_LEFT_OUT)
     return configure(
         settings=settings,

@@ -72,7 +72,7 @@ def oncall(catalogue: Catalogue) -> Board:
         description="From the symptom to the route, the trace and the log line. Read it from the top.",
         rows=tuple(row for row in rows if row.panels),
         annotations=events(catalogue),
-        others=(("requests", "Requests"), ("runtime", "Runtime")),
+        others=(("requests", "Requests"), ("runtime", "Runtime"), ("logs", "Logs")),
     )
 
 

@@ -79,7 +79,7 @@ def requests(catalogue: Catalogue) -> Board:
         rows=rows,
         variables=_variables(catalogue),
         annotations=events(catalogue),
-        others=(("oncall", "On call"), ("runtime", "Runtime")),
+        others=(("oncall", "On call"), ("runtime", "Runtime"), ("logs", "Logs")),
     )
 
 

@@ -62,7 +62,7 @@ def runtime(catalogue: Catalogue) -> Board:
         description="The process, what it depends on, and what the telemetry costs and leaves out.",
         rows=tuple(row for row in rows if row.panels),
         annotations=events(catalogue),
-        others=(("oncall", "On call"), ("requests", "Requests")),
+        others=(("oncall", "On call"), ("requests", "Requests"), ("logs", "Logs")),
     )
 
 

@@ -32,7 +32,7 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_MOST_ROUTES: Final = 200
+_MOST_CHOSEN: Final = 200
 
 Parameters = Mapping[str, list[str]]
 
@@ -101,7 +101,9 @@ class Preview:
             query,
             start_ms=int(times[0]),
             end_ms=int(times[1]),
-            routes=parameters.get("route", [])[:_MOST_ROUTES],
+            routes=parameters.get("route", [])[:_MOST_CHOSEN],
+            levels=parameters.get("level", [])[:_MOST_CHOSEN],
+            exceptions=parameters.get("exception", [])[:_MOST_CHOSEN],
             trace=words.get("trace", ""),
         )
         return self._logs.search(self._service, body)

@@ -15,6 +15,10 @@ __all__ = [
     "BACKGROUND_DURATION",
     "BUILD",
     "BUILTIN",
+    "COLLECTOR_DURATION",
+    "COLLECTOR_LAG",
+    "COLLECTOR_REQUESTS",
+    "COLLECTOR_UP",
     "DB_CONNECTIONS",
     "DB_CONNECTIONS_MAX",
     "DB_OPERATION_DURATION",
@@ -30,11 +34,13 @@ __all__ = [
     "LOG_DEAD_LETTERS",
     "LOG_DROPPED",
     "LOG_DUPLICATES",
+    "LOG_ERRORS",
     "LOG_LEFT_OUT",
     "LOG_LINES",
     "LOG_RETRIES",
     "LOG_SHIPPED",
     "LOG_SHIPPER_UP",
+    "LOG_STORED",
     "OUTCOMES",
     "OVERFLOWED",
     "PROCESS_CPU",
@@ -47,6 +53,7 @@ __all__ = [
     "SCRAPE_DURATION",
     "SCRAPE_SIZE",
     "SERIES",
+    "SPOOL_LIMIT",
     "SPOOL_SIZE",
     "THREADS",
     "TIME_TO_FIRST_BYTE",
@@ -390,6 +397,15 @@ LOG_LEFT_OUT: Final = Metric(
         Label("log.level", values=LEVELS),
     ),
 )
+SPOOL_LIMIT: Final = Metric(
+    name="taskscope.spool.limit",
+    kind=Kind.GAUGE,
+    unit="By",
+    help="The most bytes that the spool may hold; near it lines below warning are dropped, at it all.",
+    owner="taskscope",
+    subsystem="logs",
+    across=Across.MAX,
+)
 
 LOG_SHIPPER_UP: Final = Metric(
     name="taskscope.shipper.connected",
@@ -456,6 +472,72 @@ SPOOL_SIZE: Final = Metric(
     target="shipper",
 )
 
+COLLECTOR_UP: Final = Metric(
+    name="taskscope.collector.connected",
+    kind=Kind.GAUGE,
+    unit="{connection}",
+    help="1 while the stored lines are counted, 0 while Elasticsearch refuses or does not answer.",
+    owner="taskscope",
+    subsystem="logs",
+    target="collector",
+    across=Across.MAX,
+)
+LOG_STORED: Final = Metric(
+    name="taskscope.logs.stored",
+    kind=Kind.COUNTER,
+    unit="{line}",
+    help="Lines that are in Elasticsearch, counted there as they arrive, by level and dataset.",
+    owner="taskscope",
+    subsystem="logs",
+    target="collector",
+    labels=(
+        Label("log.level", values=LEVELS),
+        Label("event.dataset", cap=16, bounded_by="the services and parts that write the stream"),
+    ),
+)
+LOG_ERRORS: Final = Metric(
+    name="taskscope.logs.errors",
+    kind=Kind.COUNTER,
+    unit="{line}",
+    help="Lines of level error or critical that are in Elasticsearch, by the exception's type and the route.",
+    owner="taskscope",
+    subsystem="logs",
+    target="collector",
+    labels=(
+        Label("error.type", cap=64, bounded_by="the exceptions that were seen; else none"),
+        Label("http.route", cap=200, bounded_by="the routes of the service; none outside requests"),
+    ),
+)
+COLLECTOR_LAG: Final = Metric(
+    name="taskscope.collector.uncounted",
+    kind=Kind.GAUGE,
+    unit="{line}",
+    help="Lines that are in Elasticsearch and not counted yet.",
+    owner="taskscope",
+    subsystem="logs",
+    target="collector",
+    across=Across.MAX,
+)
+COLLECTOR_REQUESTS: Final = Metric(
+    name="taskscope.collector.requests",
+    kind=Kind.COUNTER,
+    unit="{request}",
+    help="Requests that the collector sent to Elasticsearch.",
+    owner="taskscope",
+    subsystem="logs",
+    target="collector",
+)
+COLLECTOR_DURATION: Final = Metric(
+    name="taskscope.collector.look.duration",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    help="Time of one look at the new lines, with all its requests.",
+    owner="taskscope",
+    subsystem="logs",
+    target="collector",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+
 BUILTIN: Final = (
     REQUEST_DURATION,
     ACTIVE_REQUESTS,
@@ -489,6 +571,7 @@ BUILTIN: Final = (
     LOG_LINES,
     LOG_DROPPED,
     LOG_LEFT_OUT,
+    SPOOL_LIMIT,
     LOG_SHIPPER_UP,
     LOG_SHIPPED,
     LOG_DUPLICATES,
@@ -496,4 +579,10 @@ BUILTIN: Final = (
     LOG_DEAD_LETTERS,
     LOG_AGE,
     SPOOL_SIZE,
+    COLLECTOR_UP,
+    LOG_STORED,
+    LOG_ERRORS,
+    COLLECTOR_LAG,
+    COLLECTOR_REQUESTS,
+    COLLECTOR_DURATION,
 )

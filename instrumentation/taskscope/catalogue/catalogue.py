@@ -29,7 +29,7 @@ _MAX_SERVICE: Final = 30
 class Target:
     """A kind of process that Prometheus scrapes.
 
-    name: `service`, `shipper` or the service's own word; metrics name it in `Metric.target`.
+    name: `service`, `shipper`, `collector` or the service's own word; metrics name it in `Metric.target`.
     job: the `job` label of all its series.
     """
 
@@ -66,6 +66,7 @@ class Catalogue:
         defaults = (
             Target(name="service", job=self.service),
             Target(name="shipper", job=f"{self.service}-shipper"),
+            Target(name="collector", job=f"{self.service}-collector"),
         )
         named = {target.name for target in self.targets}
         added = tuple(target for target in defaults if target.name not in named)

@@ -10,7 +10,7 @@ from typing import Final
 
 __all__ = ["BOARDS", "Links", "board_uid", "runbook_path"]
 
-BOARDS: Final = ("oncall", "requests", "runtime")
+BOARDS: Final = ("oncall", "requests", "runtime", "logs")
 """The slugs of the boards that are generated for every service."""
 
 

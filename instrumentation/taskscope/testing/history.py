@@ -45,12 +45,15 @@ _MOVING: Final = {
     "db.client.connection.count": 4.0,
     "taskscope.logs.oldest_line.age": 0.4,
     "taskscope.spool.size": 24576.0,
+    "taskscope.collector.uncounted": 120.0,
 }
 _STEADY: Final = {
     "process.max_fds": 1024.0,
     "db.client.connection.max": 20.0,
     "taskscope.build.info": 1.0,
     "taskscope.shipper.connected": 1.0,
+    "taskscope.spool.limit": 268435456.0,
+    "taskscope.collector.connected": 1.0,
 }
 _RUNNING_S: Final = 5400
 _QUIET: Final = ("errors", "dropped", "dead_letters", "duplicates", "retries")
@@ -181,3 +184,6 @@ def _made_by_prometheus(catalogue: Catalogue) -> Iterator[tuple[str, list[Labels
     ]
     yield "up", scraped
     yield "scrape_duration_seconds", scraped
+    group = f"rules/{catalogue.service}.rules.yml;{catalogue.service}-alerts-saturation"
+    own: Labels = (("job", "prometheus"), ("instance", "127.0.0.1:9090"), ("rule_group", group))
+    yield "prometheus_rule_group_last_duration_seconds", [own]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.stack]
 
 BOARDS = sorted((PROJECT / "dashboards" / "generated").glob("*.json"))
 WITH_LINES = [path for path in BOARDS if not path.stem.endswith("-runtime")]
-ANY = {"route": ".*", "method": ".*", "search": "*"}
+ANY = {"route": ".*", "method": ".*", "level": ".*", "exception": ".*", "search": "*"}
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -52,7 +53,7 @@ def test_every_panel_of_a_board_answers_with_data_after_two_minutes(
 def test_every_log_panel_finds_lines(live: Live, steady: float, path: Any) -> None:
     board = json.loads(path.read_text())
     queries = [
-        target["query"].replace("${route:regex}", ".*").replace("$search", "*")
+        re.sub(r"\$\{\w+:regex\}", ".*", target["query"]).replace("$search", "*")
         for panel in panels(board)
         for target in panel.get("targets", ())
         if target["datasource"]["type"] == "elasticsearch"

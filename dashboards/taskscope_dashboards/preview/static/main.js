@@ -151,7 +151,11 @@ async function start() {
   const all = await boards();
   if (!state.uid) { window.location.replace(`/d/${all[0].uid}`); return; }
   const nav = document.getElementById('boards');
-  for (const one of all) nav.append(html('a', { href: `/d/${one.uid}`, 'aria-current': one.uid === state.uid ? 'page' : null }, one.title));
+  for (const one of all) {
+    const to = html('a', { href: `/d/${one.uid}`, 'aria-current': one.uid === state.uid ? 'page' : null }, one.title);
+    to.addEventListener('click', () => { to.href = `/d/${one.uid}${window.location.search}`; }); // choices and time stay
+    nav.append(to);
+  }
   state.dashboard = await board(state.uid);
   readAddress(state.dashboard);
   rangePicker();

@@ -96,7 +96,9 @@ export async function valuesOf(variable, view) {
 /** Log lines of a panel, newest first, or null where this page was given no Elasticsearch. */
 export async function linesOf(uid, panel, view) {
   const parameters = new URLSearchParams({ board: uid, panel: panel.id, from: view.startS * 1000, to: view.endS * 1000 });
-  for (const route of view.chosen.route ?? []) parameters.append('route', route);
+  for (const name of ['route', 'level', 'exception']) {
+    for (const value of view.chosen[name] ?? []) parameters.append(name, value);
+  }
   const trace = /[0-9a-f]{32}/.exec(view.search ?? '');
   if (trace) parameters.set('trace', trace[0]);
   const { lines } = await ask('/api/logs', parameters);
