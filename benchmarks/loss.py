@@ -21,9 +21,11 @@ from typing import Final
 
 from taskscope.testing.loss import CELLS, Node, Outcome, Pace, World, played, table
 
-SHIP: Final = (sys.executable, "-m", "taskscope_ui", "ship", "--port", "0", "--patience", "0")
+TASKSCOPE: Final = (sys.executable, "-m", "taskscope_ui")
 CATALOGUE: Final = ("--app", "loss_catalogue")
-QUICK: Final = Pace(rate=300.0, before_s=1.0, after_s=1.0, outage_s=3.0, settle_s=60.0)
+QUICK: Final = Pace(
+    rate=300.0, before_s=1.0, after_s=1.0, outage_s=3.0, settle_s=60.0, segment_bytes=65_536
+)
 
 
 def say(sentence: str) -> None:
@@ -51,11 +53,13 @@ def run(names: list[str], rounds: int, pace: Pace) -> list[Outcome]:
                 for cell in CELLS:
                     if cell.name not in names:
                         continue
-                    service = f"{cell.name.replace(' ', '-')}-{round_}"
+                    service = f"loss-{cell.name.replace(' ', '-')}-{round_}"
                     say(f"{cell.name}, round {round_} of {rounds}")
                     world = World(
                         node=node,
-                        ship=(*SHIP, *CATALOGUE),
+                        ship=(*TASKSCOPE, "ship", "--port", "0", "--patience", "0", *CATALOGUE),
+                        setup=(*TASKSCOPE, "logs", "setup", *CATALOGUE),
+                        replay=(*TASKSCOPE, "logs", "replay", *CATALOGUE),
                         folder=Path(folder, service),
                         service=service,
                         pace=pace,

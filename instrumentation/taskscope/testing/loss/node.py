@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,11 +17,23 @@ from taskscope.testing.waiting import until
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-__all__ = ["Node"]
+__all__ = ["ApiKey", "Node"]
 
 _PAGE: Final = 10_000
 _TIMEOUT_S: Final = 60
 _WRITTEN: Final[Mapping[str, Any]] = {"exists": {"field": "labels.writer"}}
+
+_WRITER: Final[Mapping[str, Any]] = {
+    "indices": [{"names": es.SHIPPER.indices, "privileges": es.SHIPPER.privileges}]
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key of Elasticsearch: its id, and what is sent to log in with it."""
+
+    id: str
+    encoded: str = field(repr=False)
 
 
 class Node:
@@ -55,8 +69,13 @@ class Node:
         """It died at once, as by a crash."""
         self.server.kill()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """It was asked to end and has."""
+        self.server.stop()
+
+    def close(self) -> None:
+        """It has ended for good."""
+        self.client.close()
         self.server.stop()
 
     def again(self) -> None:
@@ -69,50 +88,90 @@ class Node:
         )
         self.server = start(self._spec)
 
+    @cached_property
     def client(self) -> Elasticsearch:
         """A client that may do everything."""
         from elasticsearch import Elasticsearch
 
+        # A connection that was kept while the server was restarted fails once.
         return Elasticsearch(
             self.url,
             basic_auth=(self.admin.name, self.admin.password),
             request_timeout=_TIMEOUT_S,
+            max_retries=3,
         )
+
+    def new_key(self) -> ApiKey:
+        """A key that may write log streams and read none."""
+        made = self.client.security.create_api_key(
+            name="loss", role_descriptors={"writer": _WRITER}
+        )
+        return ApiKey(id=made["id"], encoded=made["encoded"])
+
+    def revoke(self, key: ApiKey) -> None:
+        """The key is good for nothing any more."""
+        self.client.security.invalidate_api_key(ids=[key.id])
+
+    def roll_over(self, stream: str) -> None:
+        """New documents go to a new index of the stream."""
+        self.client.indices.rollover(alias=stream)
+
+    def map_action(self, service: str, kind: str) -> None:
+        """The service's own template maps `event.action` so, in indices that are made from now on."""
+        mappings = {"properties": {"event.action": {"type": kind}}}
+        self.client.cluster.put_component_template(
+            name=f"logs-{service}@custom", template={"mappings": mappings}
+        )
+
+    def hours(self, stream: str) -> int:
+        """How many hours the stream's lines are of."""
+        found = self.client.search(
+            index=stream,
+            size=0,
+            aggs={
+                "hours": {
+                    "date_histogram": {
+                        "field": "@timestamp",
+                        "fixed_interval": "1h",
+                        "min_doc_count": 1,
+                    }
+                }
+            },
+        )
+        return len(found["aggregations"]["hours"]["buckets"])
 
     def count(self, stream: str) -> int:
         """How many documents the writers' lines have become; 0 while the stream is not there."""
         from elasticsearch import NotFoundError
 
-        with self.client() as client:
-            try:
-                client.indices.refresh(index=stream)
-                return int(client.count(index=stream, query=_WRITTEN)["count"])
-            except NotFoundError:
-                return 0
+        try:
+            self.client.indices.refresh(index=stream)
+            return int(self.client.count(index=stream, query=_WRITTEN)["count"])
+        except NotFoundError:
+            return 0
 
     def documents(self, stream: str) -> Counter[tuple[str, int]]:
         """How many documents there are by writer and number, each one looked at."""
         found: Counter[tuple[str, int]] = Counter()
         if not self.count(stream):
             return found
-        with self.client() as client:
-            pit = client.open_point_in_time(index=stream, keep_alive="2m")["id"]
-            after: list[Any] | None = None
-            while True:
-                page = client.search(
-                    pit={"id": pit, "keep_alive": "2m"},
-                    query=_WRITTEN,
-                    size=_PAGE,
-                    sort=["_shard_doc"],
-                    search_after=after,
-                    source={"includes": ["labels.writer", "labels.seq"]},
-                    track_total_hits=False,
-                )
-                hits = page["hits"]["hits"]
-                for hit in hits:
-                    labels = hit["_source"]["labels"]
-                    found[labels["writer"], int(labels["seq"])] += 1
-                if len(hits) < _PAGE:
-                    client.close_point_in_time(id=pit)
-                    return found
-                after = hits[-1]["sort"]
+        pit = self.client.open_point_in_time(index=stream, keep_alive="2m")["id"]
+        after: list[Any] | None = None
+        while True:
+            page = self.client.search(
+                pit={"id": pit, "keep_alive": "2m"},
+                query=_WRITTEN,
+                size=_PAGE,
+                sort=["_shard_doc"],
+                search_after=after,
+                source={"includes": ["labels.writer", "labels.seq"]},
+                track_total_hits=False,
+            )
+            hits = page["hits"]["hits"]
+            for hit in hits:
+                labels = hit["_source"]["labels"]
+                found[labels["writer"], int(labels["seq"])] += 1
+            if len(hits) < _PAGE:
+                self.client.close_point_in_time(id=pit)
+                return found
+            after = hits[-1]["sort"]

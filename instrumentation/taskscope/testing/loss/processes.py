@@ -60,6 +60,16 @@ class Process:
             self._process.kill()
         self._reap()
 
+    def ended(self, *, within_s: float) -> int:
+        """Its exit code, once it ended by itself. Raises AssertionError if it has not in time; then it was killed."""
+        try:
+            return self._process.wait(within_s)
+        except subprocess.TimeoutExpired as error:
+            self._process.kill()
+            raise AssertionError(f"{self.said.name} does not end: {self.text()[-300:]}") from error
+        finally:
+            self._reap()
+
     def text(self) -> str:
         """What it wrote until now."""
         return self.said.read_text(errors="replace")

@@ -5,23 +5,29 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from taskscope.logs.segments import pending
 from taskscope.testing.loss.node import Node
 from taskscope.testing.loss.outcome import STORED, Outcome, judged, number, read_records
 from taskscope.testing.loss.processes import Process
+from taskscope.testing.smalldisk import SmallDisk
 from taskscope.testing.waiting import until
 
 if TYPE_CHECKING:
     from taskscope.testing.loss.cells import Cell
 
-__all__ = ["Node", "Pace", "World", "played"]
+__all__ = ["NO_LOGIN", "Node", "Pace", "World", "played"]
 
+NO_LOGIN: Final = {"ELASTICSEARCH_USERNAME": "", "ELASTICSEARCH_PASSWORD": ""}
+"""For a shipper that is given a key instead."""
+
+_T = TypeVar("_T")
 _START_S: Final = 60.0
 _LOOK_S: Final = 0.1
 _NUMBER_BYTES: Final = len(number(0))
@@ -41,30 +47,36 @@ class Pace:
     after_s: float = 5.0
     outage_s: float = 30.0
     settle_s: float = 180.0
+    segment_bytes: int = 4 * 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
 class World:
-    """One run of one cell. ship: the words that move a spool's lines, found by the environment, for ever.
+    """One run of one cell. folder: of this run alone. service: whose data stream it is.
 
-    folder: of this run alone. service: whose data stream it is. prefix: words before those of writers and shippers.
+    ship, setup, replay: the words that move a spool's lines for ever, that put the templates, and that send dead
+    letters again; all find what they need in the environment. prefix: words before those of writers and shippers.
     """
 
     node: Node
     ship: tuple[str, ...]
+    setup: tuple[str, ...]
+    replay: tuple[str, ...]
     folder: Path
     service: str
     pace: Pace
     say: Callable[[str], None] = lambda _: None
     prefix: tuple[str, ...] = ()
     spool: Path = field(init=False)
+    seen: Path = field(init=False)
     records: Path = field(init=False)
     writers: list[Process] = field(default_factory=list)
     shippers: list[Process] = field(default_factory=list)
     note: str = ""
+    _kept: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.spool = self.folder / "spool"
+        self.spool = self.seen = self.folder / "spool"
         self.records = self.folder / "records"
         self.records.mkdir(parents=True)
         (self.folder / "loss_catalogue.py").write_text(
@@ -105,18 +117,31 @@ class World:
 
     def shipper(self, *, url: str = "", **environ: str) -> Process:
         """One more shipper works, or waits for the lock. url: another way to the server."""
-        login = {
-            "ELASTICSEARCH_URL": url or self.node.url,
-            "ELASTICSEARCH_USERNAME": self.node.admin.name,
-            "ELASTICSEARCH_PASSWORD": self.node.admin.password,
-        }
         shipper = Process(
             [*self.prefix, *self.ship],
-            environ={**self._environ(), **login, "PYTHONPATH": self._path(), **environ},
+            environ={**self._environ(), **self._login(url or self.node.url), **environ},
             said=self.folder / f"shipper{len(self.shippers)}.txt",
         )
         self.shippers.append(shipper)
         return shipper
+
+    def set_up(self) -> None:
+        """The templates are there, put by a login that may."""
+        self._run(self.setup, "setup")
+
+    def replay_letters(self) -> None:
+        """Those of the dead letters that can be stored now are."""
+        self._run(self.replay, "replay")
+
+    def keep(self, context: AbstractContextManager[_T]) -> _T:
+        """What the context gives; it lasts until the run's processes have ended."""
+        return self._kept.enter_context(context)
+
+    def use(self, disk: SmallDisk) -> None:
+        """The spool is on that disk."""
+        self.prefix = disk.prefix
+        self.spool = disk.folder
+        self.seen = disk.seen
 
     def stored(self, name: str = "") -> int:
         """How many lines were answered as stored until now, by one writer or by all."""
@@ -149,7 +174,7 @@ class World:
             if writer.alive:
                 writer.stop()
         until(
-            lambda: pending(self.spool, now=0.0).bytes == 0,
+            lambda: pending(self.seen, now=0.0).bytes == 0,
             within_s=self.pace.settle_s,
             saying="the spool is drained",
             every_s=_LOOK_S,
@@ -160,14 +185,33 @@ class World:
         for process in (*self.writers, *self.shippers):
             if process.alive:
                 process.stop()
+        self._kept.close()
+
+    def _run(self, words: tuple[str, ...], name: str) -> None:
+        process = Process(
+            [*self.prefix, *words],
+            environ={**self._environ(), **self._login(self.node.url)},
+            said=self.folder / f"{name}.txt",
+        )
+        code = process.ended(within_s=_START_S)
+        if code:
+            raise AssertionError(f"{name} ended with {code}: {process.text()[-300:]}")
+
+    def _login(self, url: str) -> dict[str, str]:
+        return {
+            "ELASTICSEARCH_URL": url,
+            "ELASTICSEARCH_USERNAME": self.node.admin.name,
+            "ELASTICSEARCH_PASSWORD": self.node.admin.password,
+        }
 
     def _environ(self) -> dict[str, str]:
-        return {"TASKSCOPE_SPOOL": str(self.spool), "TASKSCOPE_ENVIRONMENT": "local"}
-
-    def _path(self) -> str:
-        return os.pathsep.join(
-            part for part in (str(self.folder), os.environ.get("PYTHONPATH", "")) if part
-        )
+        path = [str(self.folder), os.environ.get("PYTHONPATH", "")]
+        return {
+            "PYTHONPATH": os.pathsep.join(part for part in path if part),
+            "TASKSCOPE_ENVIRONMENT": "local",
+            "TASKSCOPE_SEGMENT_BYTES": str(self.pace.segment_bytes),
+            "TASKSCOPE_SPOOL": str(self.spool),
+        }
 
 
 def played(cell: Cell, world: World, *, round_: int = 1) -> Outcome:

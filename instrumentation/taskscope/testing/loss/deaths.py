@@ -1,0 +1,104 @@
+"""Cells in which a process dies, ends or is locked out."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from taskscope.testing.loss.world import NO_LOGIN, World
+
+__all__ = [
+    "application_killed",
+    "leader_killed",
+    "server_down",
+    "server_killed",
+    "shipper_killed",
+    "wrong_key",
+]
+
+_SAID_S: Final = 60.0
+
+
+def server_down(world: World) -> None:
+    """The server is away for the whole outage, and comes back."""
+    shipper = world.shipper()
+    world.write_all()
+    world.flowing()
+    world.log_for(world.pace.before_s)
+    world.node.stop()
+    shipper.says("cannot be reached", within_s=_SAID_S)
+    world.log_for(world.pace.outage_s)
+    world.node.again()
+    world.flowing()
+    world.log_for(world.pace.after_s)
+
+
+def server_killed(world: World) -> None:
+    """The server dies at once, mid-request as a rule, and is started again."""
+    world.shipper()
+    world.write_all()
+    world.flowing()
+    world.log_for(world.pace.before_s)
+    world.node.kill()
+    world.node.again()
+    world.flowing()
+    world.log_for(world.pace.after_s)
+
+
+def application_killed(world: World) -> None:
+    """All processes of the application die at once; others come after them."""
+    world.shipper()
+    world.write_all()
+    world.flowing()
+    world.log_for(world.pace.before_s)
+    for writer in [*world.writers]:
+        writer.kill()
+    world.write_all()
+    world.log_for(world.pace.after_s)
+
+
+def shipper_killed(world: World) -> None:
+    """The shipper dies five times, at moments of chance; each time another takes its place."""
+    shipper = world.shipper()
+    world.write_all()
+    world.flowing()
+    rng = random.Random(world.service)  # noqa: S311 # chance of the kind that a seed repeats
+    for _ in range(5):
+        world.log_for(rng.uniform(0.05, world.pace.before_s / 2))
+        shipper.kill()
+        shipper = world.shipper()
+        world.flowing()
+    world.log_for(world.pace.after_s)
+
+
+def leader_killed(world: World) -> None:
+    """Of two shippers one works and one waits; the one that works dies, and the other takes over."""
+    leader = world.shipper()
+    world.write_all()
+    world.flowing()
+    world.shipper().says("waits to take over", within_s=_SAID_S)
+    world.log_for(world.pace.before_s)
+    leader.kill()
+    world.flowing()
+    world.log_for(world.pace.after_s)
+
+
+def wrong_key(world: World) -> None:
+    """The key that only writes is revoked while lines flow; the shipper waits, and takes up the new one by itself."""
+    file = world.folder / "key"
+    first = world.node.new_key()
+    file.write_text(first.encoded)
+    world.set_up()
+    shipper = world.shipper(**NO_LOGIN, ELASTICSEARCH_API_KEY_FILE=str(file))
+    world.write_all()
+    world.flowing()
+    world.log_for(world.pace.before_s)
+    world.node.revoke(first)
+    shipper.says("does not know this login (401)", within_s=_SAID_S)
+    stood = world.node.count(world.stream)
+    world.log_for(world.pace.before_s)
+    if world.node.count(world.stream) != stood:
+        raise AssertionError("a revoked key goes on writing; revoke the one that the shipper has")
+    file.write_text(world.node.new_key().encoded)
+    world.flowing()
+    world.log_for(world.pace.after_s)
