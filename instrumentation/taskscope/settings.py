@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from taskscope.errors import SettingsError
+from taskscope.redaction import DEFAULT, PRESETS, Redaction
 
 __all__ = ["Settings", "is_service_link"]
 
@@ -62,7 +63,7 @@ class Settings:
     trace_ratio: share of traces that are sampled, 0 to 1. otlp_endpoint: base URL of an OTLP/HTTP receiver, or None.
     otlp_traces_endpoint: the whole URL that takes traces, where it is not below the base.
     trace_sampler: who decides on a trace, by OpenTelemetry's name; `always_…` takes the ratio for 1 or 0.
-    redact: whether secrets are replaced before they leave the process.
+    redact: what is replaced before it leaves the process: a `Redaction`, True for the default, False for nothing.
     trusted_hops: networks of callers whose `traceparent` is continued; anybody else's becomes a link.
     max_traces_per_second: the most requests a second that are sampled in one process.
     slow_request_s: an unsampled request that takes longer still gets its server span, as one that fails does.
@@ -88,7 +89,7 @@ class Settings:
     otlp_endpoint: str | None = None
     otlp_traces_endpoint: str | None = None
     trace_sampler: str = "parentbased_traceidratio"
-    redact: bool = True
+    redact: Redaction | bool = True
     trusted_hops: tuple[str, ...] = ()
     max_traces_per_second: float = 100.0
     slow_request_s: float = 1.0
@@ -177,6 +178,12 @@ class Settings:
                     "take a number above 0",
                 ),
                 _unless(
+                    isinstance(self.redact, Redaction | bool),
+                    "redact",
+                    self.redact,
+                    "take a Redaction, True or False",
+                ),
+                _unless(
                     self.slow_request_s > 0,
                     "slow_request_s",
                     self.slow_request_s,
@@ -205,6 +212,13 @@ class Settings:
         ]
         if faults:
             raise SettingsError("; ".join(faults))
+
+    @property
+    def redaction(self) -> Redaction | None:
+        """What is hidden, or None where nothing is."""
+        if isinstance(self.redact, Redaction):
+            return self.redact
+        return DEFAULT if self.redact else None
 
     @property
     def traces_endpoint(self) -> str | None:
@@ -280,6 +294,15 @@ def _flag(text: str) -> bool:
     raise ValueError(text)
 
 
+def _redaction(text: str) -> Redaction | bool:
+    if text.lower() in _TRUE | _FALSE:
+        return _flag(text)
+    try:
+        return Redaction.of(text.lower())
+    except SettingsError as error:
+        raise ValueError(text) from error
+
+
 def _paths(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -318,7 +341,11 @@ _VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
     "TASKSCOPE_METRICS_PORT": ("metrics_port", int, "write a free port"),
     "TASKSCOPE_MULTIPROCESS_DIR": ("multiprocess_dir", Path, "write a folder's path"),
     "TASKSCOPE_COMMIT": ("commit", str, "write the commit that was built"),
-    "TASKSCOPE_REDACT": ("redact", _flag, _FLAG),
+    "TASKSCOPE_REDACT": (
+        "redact",
+        _redaction,
+        f"write true or false, or presets with commas between: {', '.join(PRESETS)}",
+    ),
 }
 
 

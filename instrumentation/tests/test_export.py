@@ -12,6 +12,7 @@ from opentelemetry.trace import StatusCode
 
 from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.metrics.instruments import Instruments
+from taskscope.redaction import DEFAULT, Redaction
 from taskscope.testing.metrics import isolated, value
 from taskscope.tracing.export import SafeExporter, redacted
 
@@ -42,12 +43,12 @@ def _span() -> ReadableSpan:
 def test_secrets_are_gone_from_attributes_events_and_status() -> None:
     span = _span()
     assert NEEDLE in span.to_json()
-    assert NEEDLE not in redacted(span).to_json()
+    assert NEEDLE not in redacted(span, DEFAULT).to_json()
 
 
 def test_all_else_of_the_span_is_as_it_was() -> None:
     before = _span()
-    after = redacted(before)
+    after = redacted(before, DEFAULT)
     assert (after.name, after.context, after.parent, after.kind) == (
         before.name,
         before.context,
@@ -76,7 +77,7 @@ class Answering(SpanExporter):
 
 def test_spans_that_were_sent_count_as_no_error(instruments: Instruments) -> None:
     inner = Answering(SpanExportResult.SUCCESS)
-    exporter = SafeExporter(lambda: inner, redact=True, failed=instruments.failed)
+    exporter = SafeExporter(lambda: inner, redact=DEFAULT, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.SUCCESS
     assert NEEDLE not in inner.sent[0].to_json()
     assert value(instruments.registry, LIBRARY_ERRORS) == 0
@@ -87,7 +88,7 @@ def test_a_failure_of_the_exporter_is_counted_and_not_raised(
     instruments: Instruments, answer: SpanExportResult | Exception
 ) -> None:
     inner = Answering(answer)
-    exporter = SafeExporter(lambda: inner, redact=True, failed=instruments.failed)
+    exporter = SafeExporter(lambda: inner, redact=DEFAULT, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.FAILURE
     assert value(instruments.registry, LIBRARY_ERRORS, component="tracing") == 1
 
@@ -95,12 +96,12 @@ def test_a_failure_of_the_exporter_is_counted_and_not_raised(
 def test_a_span_that_cannot_be_redacted_is_not_sent(
     instruments: Instruments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: str) -> str:
+    def broken(_self: Redaction, _: str) -> str:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("taskscope.tracing.export.redact_text", broken)
+    monkeypatch.setattr("taskscope.redaction.rules.Redaction.text", broken)
     inner = Answering(SpanExportResult.SUCCESS)
-    exporter = SafeExporter(lambda: inner, redact=True, failed=instruments.failed)
+    exporter = SafeExporter(lambda: inner, redact=DEFAULT, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.FAILURE
     assert inner.sent == []
 
@@ -117,7 +118,7 @@ def test_an_exporter_that_cannot_be_made_is_counted_and_made_the_next_time(
             raise RuntimeError("planted")
         return found
 
-    exporter = SafeExporter(make, redact=True, failed=instruments.failed)
+    exporter = SafeExporter(make, redact=DEFAULT, failed=instruments.failed)
     assert exporter.export([_span()]) is SpanExportResult.FAILURE
     assert value(instruments.registry, LIBRARY_ERRORS, component="tracing") == 1
     assert exporter.export([_span()]) is SpanExportResult.SUCCESS
@@ -133,7 +134,7 @@ def test_a_process_that_was_forked_has_an_exporter_of_its_own(
         made.append(Answering(SpanExportResult.SUCCESS))
         return made[-1]
 
-    exporter = SafeExporter(make, redact=True, failed=instruments.failed)
+    exporter = SafeExporter(make, redact=DEFAULT, failed=instruments.failed)
     exporter.export([_span()])
     exporter.export([_span()])
     monkeypatch.setattr("taskscope.tracing.export.os.getpid", lambda: 1)
@@ -143,5 +144,5 @@ def test_a_process_that_was_forked_has_an_exporter_of_its_own(
 
 def test_redaction_can_be_switched_off(instruments: Instruments) -> None:
     inner = Answering(SpanExportResult.SUCCESS)
-    SafeExporter(lambda: inner, redact=False, failed=instruments.failed).export([_span()])
+    SafeExporter(lambda: inner, redact=None, failed=instruments.failed).export([_span()])
     assert NEEDLE in inner.sent[0].to_json()

@@ -204,12 +204,13 @@ class Hook(NamedTuple):
 
 
 HOOKS = {
-    "redactor": Hook("logs", "taskscope.logs.ecs.redact_text"),
+    "redactor": Hook("logs", "taskscope.redaction.rules.Redaction.text"),
     "text cleaner": Hook("logs", "taskscope.logs.ecs.visible"),
-    "structlog's context": Hook("logs", "structlog.contextvars.merge_contextvars"),
-    "structlog's end": Hook("logs", "taskscope.logs.chain._exception"),
+    "bound logger": Hook("logs", "taskscope.logs.bound._log"),
+    "event's rate": Hook("logs", "taskscope.logs.events.Events.allowed"),
+    "plain line": Hook("logs", "taskscope.logs.plain.PlainLines.line"),
     "standard library's handler": Hook("logs", "taskscope.logs.stdlib._message"),
-    "choice of the pipeline": Hook("logs", "taskscope.logs.stdlib.receiving"),
+    "choice of the pipeline": Hook("logs", "taskscope.logs.receivers.Receivers.current"),
     "encoder": Hook("logs", "taskscope.logs.ecs.EcsEncoder.line"),
     "spool": Hook("logs", "taskscope.logs.spool.Spool.write"),
     "pipeline": Hook("logs", "taskscope.logs.pipeline.LogPipeline.put"),

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from types import TracebackType
 from typing import Final, TypeAlias
@@ -23,8 +23,8 @@ from opentelemetry import trace
 
 from taskscope.context import current_request
 from taskscope.logs.fields import ECS_VERSION, FIELDS, OWN, FieldType
-from taskscope.logs.text import cut, cut_middle, visible
-from taskscope.redaction import REDACTED, Plain, Walk, is_secret_key, redact_text
+from taskscope.logs.text import cut, visible
+from taskscope.redaction import DEFAULT, FIRST_CARD, REDACTED, Plain, Redaction, Walk
 
 __all__ = ["FIELD_BYTES", "LINE_BYTES", "EcsEncoder", "ExcInfo", "quoted", "timestamp"]
 
@@ -64,16 +64,24 @@ def _same(text: str) -> str:
 class EcsEncoder:
     """Turns events of one service into lines.
 
-    redact: whether secrets are replaced. now: nanoseconds since 1970.
+    redact: what is hidden; True for the default, False for nothing. now: nanoseconds since 1970.
     """
 
     service_name: str
     service_version: str
     environment: str
     instance: str
-    redact: bool = True
+    redact: Redaction | bool = True
     now: Callable[[], int] = time.time_ns
+    words: _Words = field(init=False)
     _json: msgspec.json.Encoder = field(default_factory=msgspec.json.Encoder)
+
+    def __post_init__(self) -> None:
+        redaction = DEFAULT if self.redact is True else self.redact or None
+        object.__setattr__(self, "words", _Words(redaction))
+        for name in ("service_name", "service_version", "environment", "instance"):
+            # What the operating system hands over may hold halves of surrogates, which no line can.
+            object.__setattr__(self, name, visible(getattr(self, name)))
 
     def line(
         self,
@@ -85,7 +93,7 @@ class EcsEncoder:
         created: int | None = None,
     ) -> bytes:
         """One line of JSON with its line break. `event["event"]` is the message; created: nanoseconds."""
-        walk = _SafeWalk(redact=self.redact)
+        walk = _SafeWalk(self.words)
         document: Document = {
             "@timestamp": timestamp(self.now() if created is None else created),
             "log.level": level,
@@ -113,6 +121,14 @@ class EcsEncoder:
             document["labels"] = labels
         line = self._json.encode(document) + b"\n"
         return line if len(line) <= LINE_BYTES else self._shortened(document, labels)
+
+    def keeps(self, text: str) -> bool:
+        """Whether a value's text stands in a line as it is: nothing in it is hidden, spelled out or cut."""
+        return _safe(text, self.words.text, FIELD_BYTES) == (text, False)
+
+    def labels(self, key: str) -> bool:
+        """Whether a key stands under `labels` as it is, and its value is no secret by that name."""
+        return len(key) <= _CONSTANT_CHARS and self.words.planned(key) == (None, key, False)
 
     def _correlate(self, document: Document, labels: Document, walk: _SafeWalk) -> None:
         request = current_request.get()
@@ -158,31 +174,44 @@ class EcsEncoder:
         return kept
 
 
+class _Words:
+    """What one redaction makes of texts, with those kept that come again and again."""
+
+    __slots__ = ("cleaned", "common", "least", "planned", "secret", "text")
+
+    def __init__(self, redaction: Redaction | None) -> None:
+        self.text = _same if redaction is None else redaction.text
+        self.secret = _nothing_secret if redaction is None else redaction.secret
+        self.common = redaction is None or redaction.common
+        self.least = FIRST_CARD if redaction is None else redaction.least
+        self.cleaned = lru_cache(maxsize=2048)(partial(_cleaned, self.text))
+        self.planned = lru_cache(maxsize=2048)(partial(_planned, self.cleaned, self.secret))
+
+
 class _SafeWalk(Walk):
     """A walk that also spells out control characters and cuts every text."""
 
-    __slots__ = ("_hides", "_redact")
+    __slots__ = ("_words",)
 
-    def __init__(self, *, redact: bool) -> None:
-        self._hides = redact
-        self._redact = redact_text if redact else _same
-        super().__init__(text=self.text, secret=is_secret_key if redact else _nothing_secret)
+    def __init__(self, words: _Words) -> None:
+        self._words = words
+        super().__init__(text=self.text, secret=words.secret, least=words.least)
 
     def text(self, text: str) -> str:
         """A value's text: redacted, on one line, at most FIELD_BYTES."""
-        if len(text) <= _WORD_CHARS and _WORD.fullmatch(text):
+        if len(text) <= _WORD_CHARS and self._words.common and _WORD.fullmatch(text):
             return text
         return self._cut(text, FIELD_BYTES)
 
     def constant(self, text: str) -> str:
         """The same for a text that comes again and again, such as a logger's name."""
-        return _cleaned(text, self._hides) if len(text) <= _CONSTANT_CHARS else self.text(text)
+        return self._words.cleaned(text) if len(text) <= _CONSTANT_CHARS else self.text(text)
 
     def message(self, value: object) -> str:
         """What a line says; its text is a constant as a rule, and may be longer than a value."""
         if type(value) is str:
             if len(value) <= _CONSTANT_CHARS:
-                return _cleaned(value, self._hides)
+                return self._words.cleaned(value)
             return self._cut(value, _MESSAGE_BYTES)
         plain = self.value(value)
         return plain if isinstance(plain, str) else str(plain)
@@ -190,10 +219,10 @@ class _SafeWalk(Walk):
     def field(self, key: object, value: object) -> tuple[FieldType | None, str, Plain]:
         """A value that a call gave under a key: the field it may fill, its name under `labels`, its plain copy."""
         if type(key) is str and len(key) <= _CONSTANT_CHARS:
-            known, name, secret = _planned(key, self._hides)
+            known, name, secret = self._words.planned(key)
         else:
             known, name = None, self.key(key) or "_"
-            secret = self._hides and is_secret_key(name)
+            secret = self._words.secret(name)
         if known is FieldType.LONG and type(value) is int and -_INT64 <= value < _INT64:
             return known, name, value  # nanoseconds and bytes may look like a card's number
         if secret and value is not None and not isinstance(value, bool):
@@ -202,40 +231,55 @@ class _SafeWalk(Walk):
 
     def stack(self, text: str) -> str:
         """A stack trace: redacted, with its line breaks, both ends kept."""
-        short = cut_middle(text, _STACK_CHARS)
-        self.truncated = self.truncated or short is not text
-        return visible(self._redact(short), lines=True)
+        if len(text) <= _STACK_CHARS:
+            return visible(self._words.text(text), lines=True)
+        self.truncated = True
+        return visible(_two_ends(text, self._words.text), lines=True)
 
     def _cut(self, text: str, limit: int) -> str:
-        short, truncated = _safe(text, self._redact, limit)
+        short, truncated = _safe(text, self._words.text, limit)
         self.truncated = self.truncated or truncated
         return short
 
 
 def _safe(text: str, redact: Callable[[str], str], limit: int) -> tuple[str, bool]:
-    near = text if len(text) <= limit + _MARGIN else text[: limit + _MARGIN]
-    clean = visible(redact(near))
-    short = cut(clean, limit)
-    return short, short is not clean or near is not text
+    if len(text) <= limit + _MARGIN:
+        clean = visible(redact(text))
+        short = cut(clean, limit)
+        return short, short is not clean
+    # What redaction made short would let the end be seen, where a secret may be cut in two.
+    clean = visible(redact(text[: limit + _MARGIN])[: -_MARGIN // 2])
+    return cut(clean, limit), True
 
 
-def quoted(text: str, redact: bool) -> tuple[str, bool]:
+def _two_ends(text: str, redact: Callable[[str], str]) -> str:
+    """Both ends of a stack trace, redacted before they are cut: the cut may go through a secret."""
+    head, tail = _STACK_CHARS // 3, _STACK_CHARS - _STACK_CHARS // 3
+    first = redact(text[: head + _MARGIN])[: -_MARGIN // 2][:head]
+    last = redact(text[-(tail + _MARGIN) :])
+    if len(last) < tail + _MARGIN // 2:
+        last = last.partition("\n")[2] if "\n" in last[:_MARGIN] else last[_MARGIN:]
+    last = last[-tail:]
+    return f"{first}\n[… {len(text) - len(first) - len(last)} characters …]\n{last}"
+
+
+def quoted(text: str, words: _Words) -> tuple[str, bool]:
     """A value's text as JSON, made safe as every value of a line is, and whether something was cut off."""
-    short, truncated = _safe(text, redact_text if redact else _same, FIELD_BYTES)
+    short, truncated = _safe(text, words.text, FIELD_BYTES)
     return msgspec.json.encode(short).decode(), truncated
 
 
-@lru_cache(maxsize=2048)
-def _cleaned(text: str, redact: bool) -> str:
-    return visible(redact_text(text) if redact else text)
+def _cleaned(redact: Callable[[str], str], text: str) -> str:
+    return visible(redact(text))
 
 
-@lru_cache(maxsize=2048)
-def _planned(key: str, redact: bool) -> tuple[FieldType | None, str, bool]:
+def _planned(
+    cleaned: Callable[[str], str], secret: Callable[[str], bool], key: str
+) -> tuple[FieldType | None, str, bool]:
     """What a key stands for: the field it may fill, its clean name, whether it names a secret."""
     known = FIELDS.get(key) if key not in OWN else None
     # Elasticsearch refuses an empty key in a flattened field.
-    return known, _cleaned(key, redact) or "_", redact and is_secret_key(key)
+    return known, cleaned(key) or "_", secret(key)
 
 
 def _fits(known: FieldType | None, plain: Plain) -> bool:

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import Status
+from opentelemetry.trace import Link, Status
 from opentelemetry.util.types import AttributeValue
 
-from taskscope.redaction import REDACTED, is_secret_key, redact_text
+from taskscope.redaction import REDACTED, Limits, Redaction, Walk
 
 __all__ = ["SafeExporter", "otlp", "redacted"]
 
 T = TypeVar("T")
+_KEY_CHARS: Final = 256
+_UNLIMITED: Final = Limits(values=2**31)  # a span has bounds of its own
 
 
 OnError = Callable[[str, BaseException | None], None]
 
 
-def otlp(endpoint: str, *, redact: bool, failed: OnError) -> SpanExporter:
+def otlp(endpoint: str, *, redact: Redaction | None, failed: OnError) -> SpanExporter:
     """An exporter to the OTLP/HTTP receiver of traces at `endpoint`; `OTEL_EXPORTER_OTLP_HEADERS` holds."""
     # Here, at the service's start, because it takes tenths of a second.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -36,10 +39,12 @@ class SafeExporter(SpanExporter):
     """Another exporter, given spans without secrets; it never raises, and what fails is counted.
 
     make: makes the other one, in each process anew, since connections and locks must not be shared with a
-    process that forked. Spans that cannot be redacted are not sent.
+    process that forked. redact: what is hidden, or None. Spans that cannot be redacted are not sent.
     """
 
-    def __init__(self, make: Callable[[], SpanExporter], *, redact: bool, failed: OnError) -> None:
+    def __init__(
+        self, make: Callable[[], SpanExporter], *, redact: Redaction | None, failed: OnError
+    ) -> None:
         self._make = make
         self._redact = redact
         self._failed = failed
@@ -54,7 +59,7 @@ class SafeExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """The spans were handed on, or counted as a failure."""
         try:
-            safe = [redacted(span) for span in spans] if self._redact else spans
+            safe = spans if self._redact is None else _all_redacted(spans, self._redact)
             result = self._exporter().export(safe)
         except Exception as error:  # noqa: BLE001 - the exporter's thread must live on
             self._failed("tracing", error)
@@ -75,23 +80,40 @@ class SafeExporter(SpanExporter):
         return made is None or made[0] != os.getpid() or made[1].force_flush(timeout_millis)
 
 
-def redacted(span: ReadableSpan) -> ReadableSpan:
-    """The same span with the secrets in its attributes, events and status replaced."""
+def _all_redacted(spans: Sequence[ReadableSpan], redaction: Redaction) -> list[ReadableSpan]:
+    # All spans of a process have one resource, and a receiver groups them by it.
+    resources = {id(span.resource): span for span in spans}
+    safe = {key: _resource(span, redaction) for key, span in resources.items()}
+    return [redacted(span, redaction, resource=safe[id(span.resource)]) for span in spans]
+
+
+def redacted(
+    span: ReadableSpan, redaction: Redaction, *, resource: Resource | None = None
+) -> ReadableSpan:
+    """The same span without what `redaction` hides in its name, attributes, events, links, status and resource.
+
+    resource: its resource, if that is redacted already.
+    """
     status = span.status
     return ReadableSpan(
-        name=span.name,
+        name=redaction.text(span.name),
         context=span.context,
         parent=span.parent,
-        resource=span.resource,
-        attributes=_attributes(span.attributes),
+        resource=_resource(span, redaction) if resource is None else resource,
+        attributes=_attributes(span.attributes, redaction),
         events=[
-            Event(event.name, _attributes(event.attributes), event.timestamp)
+            Event(
+                redaction.text(event.name),
+                _attributes(event.attributes, redaction),
+                event.timestamp,
+            )
             for event in span.events
         ],
-        links=span.links,
+        links=[Link(link.context, _attributes(link.attributes, redaction)) for link in span.links],
         kind=span.kind,
         status=Status(
-            status.status_code, redact_text(status.description) if status.description else None
+            status.status_code,
+            redaction.text(status.description) if status.description else None,
         ),
         start_time=span.start_time,
         end_time=span.end_time,
@@ -99,15 +121,24 @@ def redacted(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-def _attributes(found: Mapping[str, AttributeValue] | None) -> dict[str, AttributeValue]:
-    return {key: _value(key, value) for key, value in (found or {}).items()}
+def _resource(span: ReadableSpan, redaction: Redaction) -> Resource:
+    found = span.resource
+    return Resource(_attributes(found.attributes, redaction), found.schema_url)
 
 
-def _value(key: str, value: AttributeValue) -> AttributeValue:
-    if is_secret_key(key):
+def _attributes(
+    found: Mapping[str, AttributeValue] | None, redaction: Redaction
+) -> dict[str, AttributeValue]:
+    walk = redaction.walk(limits=_UNLIMITED)
+    return {
+        redaction.text(key): _value(key, value, redaction, walk)
+        for key, value in (found or {}).items()
+    }
+
+
+def _value(key: str, value: AttributeValue, redaction: Redaction, walk: Walk) -> AttributeValue:
+    if redaction.secret(key[-_KEY_CHARS:]) and not isinstance(value, bool):
         return REDACTED
-    if isinstance(value, str):
-        return redact_text(value)
-    if isinstance(value, (tuple, list)) and value and isinstance(value[0], str):
-        return [redact_text(str(each)) for each in value]
-    return value
+    if isinstance(value, (tuple, list)):
+        return [walk.value(each) for each in value]
+    return walk.value(value)

@@ -109,7 +109,7 @@ class Tracing:
             ),
         )
         build = by(app, stacks, ServerSpans(self.provider))
-        shown = chosen.shown(hide_query=self._settings.redact)
+        shown = chosen.shown(hide_query=self._settings.redaction is not None)
 
         def outer() -> ASGIApp:
             traced = build()
@@ -240,7 +240,7 @@ def _batches(settings: Settings, failed: OnError) -> Batches | None:
     endpoint = settings.traces_endpoint
     if endpoint is None:
         return None
-    exporter = otlp(endpoint, redact=settings.redact, failed=failed)
+    exporter = otlp(endpoint, redact=settings.redaction, failed=failed)
     return Batches(lambda: BatchSpanProcessor(exporter))
 
 
