@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import BindableLogger, Processor
 
 from taskscope.identity import Identity, load_key, new_key
-from taskscope.logs.ecs import EcsEncoder, ExcInfo
-from taskscope.logs.pipeline import Emit, LogPipeline
+from taskscope.logs.bound import BoundLogger, Named, get_logger, to_spool
+from taskscope.logs.ecs import EcsEncoder
+from taskscope.logs.pipeline import LogPipeline
+from taskscope.logs.receivers import RECEIVERS
 from taskscope.logs.spool import Spool
-from taskscope.logs.stdlib import StdlibRoute, receiving
+from taskscope.logs.stdlib import StdlibRoute
 from taskscope.settings import Settings
 
 __all__ = ["configure", "get_logger"]
 
-_UNNAMED: Final = "app"
+_LIBRARIES: Final = frozenset({"structlog", "ecs_logging"})
 _log: Final = logging.getLogger(__name__)
 
 
@@ -63,10 +65,10 @@ def configure(
         echo=sys.stderr if settings.log_stderr else None,
         complaints=sys.stderr,
     )
-    pipeline.add(_StructlogRoute(pipeline.emit, level=level, failed=pipeline.failed))
+    pipeline.add(_StructlogRoute(pipeline))
     pipeline.add(
         StdlibRoute(
-            pipeline.emit,
+            pipeline.record,
             level=level,
             printed=settings.log_stderr,
             owner=pipeline,
@@ -95,57 +97,40 @@ def _user_key(settings: Settings, *, on_error: Callable[[BaseException], None]) 
         return new_key()
 
 
-def get_logger(name: str = _UNNAMED) -> FilteringBoundLogger:
-    """A logger of that name: `get_logger(__name__).info("task created", task_id=…)`.
-
-    It may be made before `configure` is called; each line goes where logging leads at that moment.
-    """
-    return cast("FilteringBoundLogger", structlog.get_logger(name))
-
-
 class _StructlogRoute:
-    """All structlog loggers lead into `emit`, from `level` up."""
+    """All structlog loggers lead into the pipeline, after the processors that the service had configured."""
 
-    def __init__(self, emit: Emit, *, level: int, failed: Callable[[BaseException], None]) -> None:
-        self._emit = emit
-        self._level = level
-        self._failed = failed
+    def __init__(self, pipeline: LogPipeline) -> None:
+        self._pipeline = pipeline
         self._before: dict[str, Any] | None = None
 
     def install(self) -> None:
+        RECEIVERS.add(self._pipeline)
         last = _installed()
         if last is not self:
             # Of another pipeline's settings only those that it found are worth going back to.
             self._before = _configured() if last is None else last._before
         structlog.configure(
-            processors=[self._with_context, _as_argument],
-            wrapper_class=structlog.make_filtering_bound_logger(self._level),
+            processors=[*_own(self._before), to_spool],
+            wrapper_class=cast("type[BindableLogger]", BoundLogger),
             context_class=dict,
-            logger_factory=self._sink,
-            # Loggers live at module level, longer than one pipeline: none may keep a closed one.
-            cache_logger_on_first_use=False,
+            logger_factory=self._named,
+            # A logger that lives longer than the pipeline finds the next one by itself.
+            cache_logger_on_first_use=True,
         )
 
     def remove(self) -> None:
-        # While another pipeline lives, what stands here leads to it: `_Sink` asks for the one that receives.
+        RECEIVERS.remove(self._pipeline)
+        # While another pipeline lives, what stands here leads to it.
         last = _installed()
-        if last is None or receiving() is not None:
+        if last is None or RECEIVERS.current() is not None:
             return
         structlog.reset_defaults()
         if last._before is not None:
             structlog.configure(**last._before)
 
-    def _sink(self, *names: object) -> _Sink:
-        return _Sink(self._emit, str(names[0]) if names else _UNNAMED, self._failed)
-
-    def _with_context(
-        self, logger: object, method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        try:
-            return structlog.contextvars.merge_contextvars(logger, method, event)
-        except Exception as error:  # noqa: BLE001 # logging must not fail the work it tells of
-            self._failed(error)
-            return event
+    def _named(self, *names: object) -> Named:
+        return Named(*names[:1])  # type: ignore[arg-type] # whatever the name is, its text is taken
 
 
 def _installed() -> _StructlogRoute | None:
@@ -157,57 +142,11 @@ def _configured() -> dict[str, Any] | None:
     return structlog.get_config() if structlog.is_configured() else None
 
 
-class _Sink:
-    """What structlog calls with a finished event: one method per level."""
-
-    __slots__ = ("_emit", "_failed", "_name")
-
-    def __init__(self, emit: Emit, name: str, failed: Callable[[BaseException], None]) -> None:
-        self._emit = emit
-        self._name = name
-        self._failed = failed
-
-    def debug(self, event: dict[str, object]) -> None:
-        self._send("debug", event)
-
-    def info(self, event: dict[str, object]) -> None:
-        self._send("info", event)
-
-    def warning(self, event: dict[str, object]) -> None:
-        self._send("warning", event)
-
-    def error(self, event: dict[str, object]) -> None:
-        self._send("error", event)
-
-    def critical(self, event: dict[str, object]) -> None:
-        self._send("critical", event)
-
-    notset = debug
-
-    def _send(self, level: str, event: dict[str, object]) -> None:
-        try:
-            exc_info = _exception(event.pop("exc_info", None))
-            handler = receiving()
-            emit = self._emit if handler is None else handler.send
-            emit(event, level=level, logger=self._name, exc_info=exc_info)
-        except Exception as error:  # noqa: BLE001 # as above
-            self._failed(error)
+def _own(configured: dict[str, Any] | None) -> list[Processor]:
+    """The service's own processors: those of structlog and of its formatters would do what the encoder does."""
+    return [each for each in (configured or {}).get("processors", ()) if not _of_library(each)]
 
 
-def _as_argument(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
-    # structlog would spread a dict over keyword arguments, where a key named `self` has no place.
-    return (event,), {}
-
-
-def _exception(found: object) -> ExcInfo | None:
-    """What `exc_info=` stands for: an exception, a triple of them, or true for the one being handled."""
-    if isinstance(found, BaseException):
-        return type(found), found, found.__traceback__
-    current = found if isinstance(found, tuple) and len(found) == 3 else None
-    if current is None and found:
-        current = sys.exc_info()
-    if current is None or not isinstance(current[1], BaseException):
-        return None
-    return cast("ExcInfo", current)
+def _of_library(processor: object) -> bool:
+    home = getattr(processor, "__module__", None) or type(processor).__module__
+    return home.partition(".")[0] in _LIBRARIES

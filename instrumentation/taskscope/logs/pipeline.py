@@ -14,6 +14,9 @@ from typing import Final, Protocol, TextIO, TypeVar
 
 from taskscope.identity import Identity
 from taskscope.logs.ecs import EcsEncoder, ExcInfo
+from taskscope.logs.events import Events
+from taskscope.logs.exceptions import exception_of
+from taskscope.logs.plain import PlainLines
 from taskscope.logs.spool import Spool, Written
 from taskscope.once import OncePerMinute
 
@@ -21,6 +24,7 @@ __all__ = ["Emit", "LogPipeline", "Route"]
 
 _T = TypeVar("_T")
 
+_NAME_CHARS: Final = 200
 _URGENT: Final = frozenset({"warning", "error", "critical"})
 
 
@@ -53,6 +57,7 @@ class LogPipeline:
     that was not: `spool_full`, `write_error` or `encode_error`. on_error: with every exception that was kept from the
     caller. on_left_out: with the reason and the level of lines left out on purpose, and how many.
     level: the least level that its sources send. identity: what makes a user's hash of a user's id.
+    rate, burst: the most lines of one event in a second in the long run, 0 for no bound, and at once.
     echo: where lines are printed as well, or None. complaints: where the pipeline tells of its own failures.
     """
 
@@ -69,6 +74,8 @@ class LogPipeline:
         identity: Identity | None = None,
         echo: TextIO | None = None,
         complaints: TextIO | None = None,
+        rate: float = 0.0,
+        burst: int = 1,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spool = spool
@@ -83,6 +90,63 @@ class LogPipeline:
         self._complaints = complaints
         self._once = OncePerMinute(monotonic=monotonic)
         self._routes: list[Route] = []
+        self.lines = PlainLines(encoder, pid=spool.pid)
+        self.events = Events(
+            per_second=rate, burst=burst, head=self.lines.head, met=self._met, monotonic=monotonic
+        )
+
+    def log(
+        self,
+        level: str,
+        logger: str,
+        event: object,
+        message: object,
+        fields: dict[str, object],
+        created: int | None = None,
+    ) -> None:
+        """One event is one line in the spool, or is counted as dropped or left out. Never raises an Exception.
+
+        event: what its rate is counted by, the message before its arguments are filled in. fields: kept by nobody
+        else; `exc_info` among them is what structlog takes it for. created: nanoseconds, if not now.
+        """
+        try:
+            name = event[:_NAME_CHARS] if type(event) is str else type(event).__name__
+            known = self.events.allowed(level, logger, name)
+            if known is None:
+                self.left_out("rate_limit", level)
+                return
+            line = None
+            if type(message) is str:
+                head = known.head if message is name else self.lines.head(level, logger, message)
+                line = None if head is None else self.lines.line(head, fields, created)
+            if line is not None:
+                self.put(line, level)
+                return
+            exc_info = exception_of(fields.pop("exc_info", None))
+            fields["event"] = message
+        except Exception as error:  # noqa: BLE001 # logging must not fail the work it tells of
+            self.unencoded(error, level)
+            return
+        self.emit(fields, level=level, logger=logger, exc_info=exc_info, created=created)
+
+    def record(
+        self,
+        event: dict[str, object],
+        *,
+        level: str,
+        logger: str,
+        exc_info: ExcInfo | None,
+        created: int,
+        name: object,
+    ) -> None:
+        """The same for a record of the standard library; name: its message before the arguments."""
+        message = event.pop("event", None)
+        if exc_info is not None:
+            event["exc_info"] = exc_info
+        self.log(level, logger, name, message, event, created)
+
+    def _met(self) -> None:
+        """A kind of event is met for the first time in this process."""
 
     def emit(
         self,

@@ -6,14 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from taskscope.context import current_request
 from taskscope.logs.ecs import ExcInfo
-from taskscope.logs.pipeline import Emit
+from taskscope.logs.receivers import RECEIVERS
 from taskscope.once import OncePerMinute
 
-__all__ = ["StdlibRoute", "receiving"]
+__all__ = ["StdlibRoute"]
 
 _PLAIN_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
@@ -54,6 +53,21 @@ class _State:
         logger.setLevel(self.level)
 
 
+class Send(Protocol):
+    """Where records are sent: an event with its message, and the message before its arguments were filled in."""
+
+    def __call__(
+        self,
+        event: dict[str, object],
+        *,
+        level: str,
+        logger: str,
+        exc_info: ExcInfo | None,
+        created: int,
+        name: object,
+    ) -> None: ...
+
+
 class StdlibRoute:
     """All loggers of the standard library lead into `emit`, from `level` up.
 
@@ -66,7 +80,7 @@ class StdlibRoute:
 
     def __init__(
         self,
-        emit: Emit,
+        emit: Send,
         *,
         level: int,
         printed: bool = False,
@@ -122,7 +136,7 @@ class _Handler(logging.Handler):
 
     def __init__(
         self,
-        emit: Emit,
+        emit: Send,
         level: int,
         owner: object,
         failed: Callable[[BaseException], None],
@@ -144,7 +158,8 @@ class _Handler(logging.Handler):
             self._failed(error)
 
     def _emit(self, record: logging.LogRecord, name: str) -> None:
-        if receiving(self) is not self:
+        current = RECEIVERS.current()
+        if current is not self.owner and current is not None and self.owner is not None:
             return
         if _of(name, _MUTED) or (record.levelno < logging.WARNING and _of(name, _FEEDBACK)):
             return
@@ -168,23 +183,8 @@ class _Handler(logging.Handler):
             logger=name,
             exc_info=exc_info,
             created=int(record.created * 1_000_000) * 1000,
+            name=record.msg,
         )
-
-
-def receiving(own: _Handler | None = None) -> _Handler | None:
-    """The handler whose pipeline takes what is logged here and now: exactly one, however many there are.
-
-    own: the answer where it is not among those that are installed. A request's lines go to the pipeline of the
-    application that serves it, all others to the one that was set up last.
-    """
-    found = [each for each in logging.getLogger().handlers if isinstance(each, _Handler)]
-    if own is not None and own not in found:
-        return own
-    if len(found) < 2:
-        return found[0] if found else None
-    request = current_request.get()
-    owner = request.logs if request is not None else None
-    return next((each for each in found if each.owner is owner), found[-1])
 
 
 def _of(name: str, families: tuple[str, ...]) -> bool:
