@@ -209,7 +209,8 @@ def test_nothing_waits_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.binary(max_size=60).map(lambda b: b"{" + b.replace(b"\n", b"") + b"}\n"), max_size=30
+        st.binary(max_size=60).map(lambda b: b"{" + b.translate(None, b"\n\0") + b"}\n"),
+        max_size=30,
     ),
     st.integers(min_value=1, max_value=7),
     st.data(),

@@ -11,14 +11,16 @@ import stat
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from taskscope.errors import SettingsError
 from taskscope.logs.segments import SpoolReader
-from taskscope.logs.spool import SEGMENT_NAME, Spool, Written
+from taskscope.logs.spool import ERRORS, SEGMENT_NAME, USUAL, WARNINGS, Spool, Written
 
 KIB = 1024
 
@@ -94,24 +96,27 @@ def test_threads_do_not_mix_their_lines(spool: Spool) -> None:
     )
 
 
-def test_above_its_bound_lines_are_refused_and_urgent_ones_last(tmp_path: Path) -> None:
+def test_above_its_bound_lines_are_refused_the_most_urgent_last(tmp_path: Path) -> None:
     spool = spool_in(tmp_path / "s", max_bytes=128 * KIB)
     line = b"{" + b"x" * 1000 + b"}\n"
-    while spool.write(line) is Written.STORED:
-        pass
-    assert spool.write(line) is Written.SPOOL_FULL
-    assert spool.write(line, urgent=True) is Written.STORED
-    while spool.write(line, urgent=True) is Written.STORED:
-        pass
-    used = sum(path.stat().st_size for path in segments(spool.folder))
-    assert 127 * KIB - 2000 < used <= 128 * KIB
+    ends = []
+    for urgent in (USUAL, WARNINGS, ERRORS):
+        while (answer := spool.write(line, urgent=urgent)) is Written.STORED:
+            pass
+        assert answer is Written.SPOOL_FULL
+        ends.append(sum(path.stat().st_size for path in segments(spool.folder)))
+    reserve = 8 * KIB  # a sixteenth
+    for end, bound in zip(
+        ends, (128 * KIB - 2 * reserve, 128 * KIB - reserve, 128 * KIB), strict=True
+    ):
+        assert bound - len(line) < end <= bound
     spool.close()
 
 
 def test_dead_letters_count_towards_the_bound(tmp_path: Path) -> None:
     spool = spool_in(tmp_path / "s", max_bytes=64 * KIB)
     (spool.folder / "dead-letters.ndjson").write_bytes(b"x" * 64 * KIB)
-    assert spool.write(b"{}\n", urgent=True) is Written.SPOOL_FULL
+    assert spool.write(b"{}\n", urgent=ERRORS) is Written.SPOOL_FULL
     spool.close()
 
 
@@ -125,7 +130,7 @@ def test_room_is_found_again_within_a_second_after_lines_were_shipped(tmp_path: 
         monotonic=lambda: clock[0],
     )
     line = b"{" + b"x" * 1000 + b"}\n"
-    while spool.write(line, urgent=True) is Written.STORED:
+    while spool.write(line, urgent=ERRORS) is Written.STORED:
         pass
     os.truncate(spool.folder / spool.segment, 0)
     assert spool.write(line) is Written.SPOOL_FULL
@@ -135,7 +140,7 @@ def test_room_is_found_again_within_a_second_after_lines_were_shipped(tmp_path: 
 
 
 def test_a_write_that_ends_in_the_middle_leaves_no_half_line(tmp_path: Path) -> None:
-    """The kernel cuts every file at 4,100 bytes: a write across it is short, the next one fails."""
+    """The kernel cuts every file at 4,100 bytes: a write across it is short, and the rest of it fails."""
     line = b"{" + b"x" * 997 + b"}\n"
     child = os.fork()
     if child == 0:  # the bound is the process's: pytest's own output may be a file
@@ -143,45 +148,67 @@ def test_a_write_that_ends_in_the_middle_leaves_no_half_line(tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, (4100, 4100))
         os._exit(_cut_short(spool_in(tmp_path / "s"), line))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    (segment,) = segments(tmp_path / "s")
-    assert segment.read_bytes() == line * 4 + b"{}\n"
+    assert [path.read_bytes() for path in segments(tmp_path / "s")] == [line * 4, line * 2, b""]
 
 
 def _cut_short(spool: Spool, line: bytes) -> int:
-    """0 if four lines were stored, two refused for the bound, and a short one stored after that."""
-    answers = [spool.write(line) for _ in range(6)]
-    refused = spool.last_error is not None and spool.last_error.errno == errno.EFBIG
-    full = answers == [Written.STORED] * 4 + [Written.WRITE_ERROR] * 2
-    torn = (spool.folder / spool.segment).read_bytes() != line * 4
-    stored = spool.write(b"{}\n") is Written.STORED
-    return 0 if full and refused and not torn and stored else 1
+    """0 if all six lines were stored, two of them in another segment, and what is too long for any is refused."""
+    stored = [spool.write(line) for _ in range(6)] == [Written.STORED] * 6
+    cut = spool.last_error is not None and spool.last_error.errno == errno.EFBIG
+    refused = spool.write(b"x" * 5000) is Written.WRITE_ERROR
+    return 0 if stored and cut and refused else 1
 
 
-def test_a_full_disk_is_answered_and_ends_when_there_is_room(tmp_path: Path) -> None:
+@contextmanager
+def small_disk(tmp_path: Path, size: str) -> Iterator[Path]:
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     disk = tmp_path / "disk"
     disk.mkdir()
-    options = f"size=1m,mode=0700,uid={os.geteuid()}"
+    options = f"size={size},mode=0700,uid={os.geteuid()}"
     subprocess.run([*sudo, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=True)
     try:
         disk.chmod(0o700)
-        filler = disk / "filler"
-        filler.write_bytes(b"x" * 900 * KIB)
-        spool = spool_in(disk / "s")
-        line = b"{" + b"x" * 1000 + b"}\n"
-        stored = 0
-        while spool.write(line) is Written.STORED:
-            stored += 1
-        assert spool.last_error is not None
-        assert spool.last_error.errno == errno.ENOSPC
-        filler.unlink()
-        assert spool.write(line) is Written.STORED
-        spool.close()
-        lines, reader = everything(spool.folder)
-        assert lines == [line] * (stored + 1)
-        assert reader.torn == 0
+        yield disk
     finally:
         subprocess.run([*sudo, "umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_answered_and_ends_when_there_is_room(tmp_path: Path) -> None:
+    clock = [0.0]
+    with (
+        small_disk(tmp_path, "1m") as disk,
+        closing(
+            Spool(
+                disk / "s",
+                max_bytes=64 * KIB * KIB,
+                segment_bytes=64 * KIB,
+                sync_s=None,
+                monotonic=lambda: clock[0],
+            )
+        ) as spool,
+    ):
+        filler = disk / "filler"
+        filler.write_bytes(b"x" * 800 * KIB)
+        answers: Counter[tuple[int, Written]] = Counter()
+        stored = []
+        for n in range(900):
+            urgent = n % 3
+            line = b'{"n":%d,"x":"%s"}\n' % (n, b"x" * 300)
+            answer = spool.write(line, urgent=urgent)
+            answers[urgent, answer] += 1
+            stored += [line] if answer is Written.STORED else []
+        assert spool.last_error is not None
+        assert spool.last_error.errno == errno.ENOSPC
+        assert {answer for _, answer in answers} == {Written.STORED, Written.DISK_FULL}
+        of_each = [answers[urgent, Written.STORED] for urgent in (USUAL, WARNINGS, ERRORS)]
+        assert of_each[USUAL] < of_each[WARNINGS] < of_each[ERRORS]
+        filler.unlink()
+        clock[0] = 1.0  # the next look at the disk
+        assert spool.write(b'{"after":1}\n') is Written.STORED
+        spool.close()
+        lines, reader = everything(spool.folder)
+        assert lines == [*stored, b'{"after":1}\n']
+        assert reader.torn == 0
 
 
 def test_a_forked_process_writes_a_segment_of_its_own(spool: Spool) -> None:
@@ -277,33 +304,10 @@ def test_closing_brings_everything_to_disk_and_refuses_more(tmp_path: Path) -> N
     assert not [thread for thread in threading.enumerate() if "taskscope-spool" in thread.name]
 
 
-def test_a_failed_sync_leaves_the_segment_and_begins_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failed = threading.Event()
-
-    def fail(_: int) -> None:
-        failed.set()
-        raise OSError(errno.EIO, "input/output error")
-
-    monkeypatch.setattr(os, "fdatasync", fail)
-    spool = spool_in(tmp_path / "s", sync_s=0.001)
-    spool.write(b'{"n":1}\n')
-    first = next(iter(segments(spool.folder)))
-    assert failed.wait(5)
-    spool.close()
-    second = spool_in(tmp_path / "s")
-    second.write(b'{"n":2}\n')
-    assert second.segment != first.name
-    # Two runs that begin within one second have no order between them.
-    assert sorted(everything(spool.folder)[0]) == [b'{"n":1}\n', b'{"n":2}\n']
-    second.close()
-
-
 def test_a_folder_that_is_a_link_or_open_to_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(SettingsError, match="is a symbolic link; set TASKSCOPE_SPOOL"):
+    with pytest.raises(SettingsError, match="is a symbolic link or a file; set TASKSCOPE_SPOOL"):
         spool_in(tmp_path / "link")
     (tmp_path / "real").chmod(0o777)
     with pytest.raises(SettingsError, match="can be written by other users; set TASKSCOPE_SPOOL"):

@@ -381,7 +381,7 @@ LOG_DROPPED: Final = Metric(
     owner="taskscope",
     subsystem="logs",
     labels=(
-        Label("reason", values=("spool_full", "write_error", "encode_error")),
+        Label("reason", values=("spool_full", "disk_full", "write_error", "encode_error")),
         Label("log.level", values=LEVELS),
     ),
 )

@@ -2,55 +2,46 @@
 
 No queue, no thread and no network on the request's path. What `write` has answered is in the operating system's
 hands: it outlives the death of the process, and after `sync_s` also the loss of power. An exclusive lock that the
-writer holds on its open segment marks it as being written; it ends with the process, however that dies.
+writer holds on its open segment marks it as being written; it ends with the process, however that dies. A segment is
+only ever appended to, and left for good after a failure: no offset, and so no id, is used twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
-import re
-import stat
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from taskscope.errors import SettingsError
+from taskscope.logs.disk import MACHINE, Disk
+from taskscope.logs.durable import Segment, begin, bring, completed, is_ours, nowhere, rescue
+from taskscope.logs.folder import Names, prepare
+from taskscope.logs.names import SEGMENT_NAME, segment_name
+from taskscope.logs.room import ERRORS, USUAL, WARNINGS, Room, Written, reason
+from taskscope.logs.tending import begin_again_in_children, start_tending
 
-__all__ = ["SEGMENT_NAME", "Spool", "Written"]
+__all__ = ["ERRORS", "SEGMENT_NAME", "USUAL", "WARNINGS", "Spool", "Written"]
 
-SEGMENT_NAME: Final = re.compile(r"[0-9a-f]{12}-[0-9a-f]{16}-[0-9a-f]{6}\.seg\Z")
-"""Milliseconds since 1970, the run's random id, the sequence within the run: sorted by name is oldest first."""
-
-_COUNTED: Final = (".seg", ".ndjson")
-"""Segments, and the shipper's dead letters: what cannot be stored for good must not fill the disk either."""
-
-_RESERVE: Final = 1024 * 1024
-_MEASURE_S: Final = 1.0
-_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-class Written(Enum):
-    """What became of a line; the values of the others are reasons of `taskscope.logs.dropped`."""
-
-    STORED = "stored"
-    SPOOL_FULL = "spool_full"
-    WRITE_ERROR = "write_error"
+_CLOSE_S: Final = 5.0
+# Segments that wait for a disk that does not answer; each holds a descriptor.
+_MOST_RETIRED: Final = 16
+_MORE: Final = 64 * 1024
+_STORED: Final = Written.STORED
 
 
 class Spool:
     """The lines of one process on their way to disk. Safe for threads, forks and signal handlers.
 
-    folder: made with mode 0700 if it is not there. max_bytes: above it lines are dropped, the less urgent ones
-    already a little (at most 1 MiB) before. segment_bytes: size at which a segment is finished.
-    sync_s: seconds between two `fdatasync`, by a thread that starts with the first line; None for never.
-    Raises SettingsError if the folder cannot be used.
+    folder: made with mode 0700 if it is not there. max_bytes: above it lines are dropped, the less urgent ones a
+    little before (see `Room`). segment_bytes: size at which a segment is finished. sync_s: seconds between two
+    `fdatasync`, by a thread that starts with the first line; None for never. failed: told each error of a sync, by
+    that thread. Raises SettingsError if the folder cannot be used.
     """
 
     def __init__(
@@ -62,48 +53,59 @@ class Spool:
         sync_s: float | None = 0.1,
         now: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
+        failed: Callable[[OSError], None] | None = None,
+        disk: Disk = MACHINE,
     ) -> None:
         self.folder = folder
-        self._max_bytes = max_bytes
-        self._limit = max_bytes - min(_RESERVE, max_bytes // 16)
+        self.last_error: OSError | None = None
+        self._path = str(folder)
+        self._disk = disk
+        self._put = disk.write
         self._segment_bytes = segment_bytes
         self._sync_s = sync_s
         self._now = now
         self._monotonic = monotonic
-        self.last_error: OSError | None = None
+        self._failed = failed
+        self._names = Names(disk, self._path)
+        self._room = Room(disk, self._path, max_bytes=max_bytes)
+        self._new_locks()
         self._begin_run()
-        _prepare(folder)
+        prepare(disk, folder)
         try:
-            self._open()
+            self._names.open()
+            self._segment = self._begin()
         except OSError as error:
+            self._names.close()
             raise SettingsError(
                 f"spool {folder} cannot be written: {error.strerror}; free it, or set TASKSCOPE_SPOOL to a folder "
                 "this user may write"
             ) from error
-        _begin_again_in_children(self)
+        begin_again_in_children(self)
+
+    def _new_locks(self) -> None:
+        # Locks that their own thread may take again: a signal handler or a finaliser may log while a line is written.
+        self._lock = threading.RLock()
+        self._one_sync = threading.RLock()
+        self._retired: list[Segment] = []
 
     def _begin_run(self) -> None:
-        # A lock that its own thread may take again: a signal handler or a finaliser may log while a line is written.
-        self._lock = threading.RLock()
         self.pid = os.getpid()
         self._run = uuid.uuid4().hex[:16]
         self._sequence = 0
-        self._name = ""
-        self._fd = -1
-        self._size = 0
-        self._used = 0
-        self._measured = -_MEASURE_S
-        self._dirty = False
+        self._ms = 0
+        self._segment = nowhere()
+        self._until = -1
+        self._before = 0
+        self._room.begin_again()
+        self._completing = False
         self._closed = False
-        self._retired: list[int] = []
-        self._syncing = -1
         self._wake = threading.Event()
         self._syncer: threading.Thread | None = None
 
     @property
     def segment(self) -> str:
         """The file name of the segment that is written now; empty before the first line of a forked process."""
-        return f"{self._name}.seg" if self._fd >= 0 else ""
+        return self._segment.name
 
     @property
     def closed(self) -> bool:
@@ -115,217 +117,214 @@ class Spool:
         if self._closed:
             self._begin_run()
 
-    def write(self, line: bytes, *, urgent: bool = False) -> Written:
+    def write(self, line: bytes, *, urgent: int = USUAL) -> Written:
         """Appends one line, which ends with its line break. Never raises OSError: says what became of it.
 
-        urgent: whether the line may use the reserve that is kept for warnings and errors.
+        urgent: USUAL, WARNINGS or ERRORS: the more, the later it is dropped for want of room.
         """
-        size = len(line)
         with self._lock:
-            if self._closed:
-                return Written.WRITE_ERROR
-            now = self._monotonic()
-            if now - self._measured >= _MEASURE_S:
-                self._measure(now)
-            if self._used + size > (self._max_bytes if urgent else self._limit):
-                return Written.SPOOL_FULL
+            segment = self._segment
+            size = len(line)
+            if segment.end + size > self._until:
+                return self._write_carefully(line, urgent)
             try:
-                if self._fd < 0:
-                    self._open()
-                written = os.write(self._fd, line)
+                written = self._put(segment.fd, line)
                 if written != size:
-                    self._complete(line, written)
+                    self._complete(segment, line, written)
             except OSError as error:
-                self.last_error = error
-                return Written.WRITE_ERROR
-            self._size += size
-            self._used += size
-            self._dirty = True
-            if self._size >= self._segment_bytes:
-                self._retire()
-            if self._syncer is None and self._sync_s is not None:
-                self._start_syncer(self._sync_s)
-        return Written.STORED
+                return self._write_elsewhere(line, urgent, segment, error)
+            segment.end += size
+        return _STORED
+
+    def sync(self) -> bool:
+        """Brings to disk what was stored before this call, but for what an earlier call could not bring there.
+
+        Returns whether it outlives a loss of power now. May wait as long as the disk does.
+        """
+        with self._one_sync:
+            with self._lock:
+                waiting = [(each, each.end) for each in (*self._retired, self._segment)]
+            kept = [self._keep(segment, end) for segment, end in waiting if segment.fd >= 0]
+        return all(kept)
 
     def close(self) -> None:
-        """Finishes the segment; all lines are on disk. Later lines are refused."""
+        """Finishes the segment; all lines are on disk, or after five seconds on their way. Later ones are refused."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            self._retire()
+            self._leave(nowhere())
         self._wake.set()
-        if self._syncer is not None and self._syncer is not threading.current_thread():
-            self._syncer.join(timeout=5)
-        self._sync_retired()
-
-    def _complete(self, line: bytes, written: int) -> None:
-        """Writes what is left of a line of which `written` bytes are on disk. Raises OSError: then none is."""
-        try:
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
-        except OSError:
-            # Half a line is on disk: take it back, or leave the segment to the reader, who drops a torn end.
-            try:
-                os.ftruncate(self._fd, self._size)
-            except OSError:
-                self._retire()
-            raise
-
-    def _open(self) -> None:
-        """Opens the next segment: it is locked before it gets the name by which readers find it."""
-        name = f"{self._now() // 1_000_000:012x}-{self._run}-{self._sequence:06x}"
-        draft = self.folder / f"{name}.new"
-        fd = os.open(draft, _FLAGS, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            draft.rename(self.folder / f"{name}.seg")
-        except OSError:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise
-        self._sequence += 1
-        self._name = name
-        self._fd = fd
-        self._size = 0
-
-    def _retire(self) -> None:
-        """Lets go of the segment; the thread syncs and closes it, so that no request waits for the disk."""
-        if self._fd < 0:
-            return
-        self._retired.append(self._fd)
-        self._fd = -1
         if self._syncer is None:
-            self._sync_retired()
+            self.sync()
+        elif self._syncer is not threading.current_thread():
+            self._syncer.join(timeout=_CLOSE_S)
+            if self._syncer.is_alive():
+                return  # it holds the descriptors, and ends when the disk answers
+        self._names.close()
 
-    def _measure(self, now: float) -> None:
-        """All processes' files are measured, once a second."""
-        self._measured = now
-        self._used = _folder_bytes(self.folder)
-
-    def _start_syncer(self, every_s: float) -> None:
-        self._syncer = threading.Thread(
-            target=_sync_until_closed,
-            args=(weakref.ref(self), self._wake, every_s),
-            name="taskscope-spool-sync",
-            daemon=True,
-        )
-        try:
-            self._syncer.start()
-        except RuntimeError:
-            # No thread can start while the interpreter shuts down; the lines are written all the same.
-            self._syncer = None
-            self._sync_s = None
-
-    def _sync(self) -> None:
-        """Brings what was written to disk. After a failure the segment is left and a new one begun:
-        the kernel may have dropped the pages, and a second try would report a success that is none."""
-        try:
-            with self._lock:
-                if self._dirty and self._fd >= 0:
-                    self._syncing = os.dup(self._fd)
-                    self._dirty = False
-            if self._syncing >= 0:
-                os.fdatasync(self._syncing)
-        except OSError as error:
-            with self._lock:
-                self.last_error = error
-                self._retire()
-        finally:
-            with self._lock:
-                if self._syncing >= 0:
-                    os.close(self._syncing)
-                    self._syncing = -1
-        self._sync_retired()
-
-    def _sync_retired(self) -> None:
+    def tend(self) -> None:
+        """What the thread does at each turn: lines come to disk, and the room is known."""
+        self.sync()
         with self._lock:
-            retired, self._retired = self._retired, []
-        for fd in retired:
-            try:
-                if self._sync_s is not None:
-                    os.fdatasync(fd)
-            except OSError as error:
-                self.last_error = error
-            finally:
-                os.close(fd)
+            grew = self._room.grew(self._before + self._segment.end)
+        if grew and not self._closed and self._room.is_old(self._monotonic()):
+            self._look()
 
-    def _after_fork(self) -> None:
-        """In the child: the parent's segment is the parent's alone; the first line opens an own one."""
-        if self._closed:
-            return
-        inherited = [self._fd, self._syncing, *self._retired]
+    # From here to `_complete` the caller holds the lock: what is seldom, beside the usual line.
+
+    def _write_carefully(self, line: bytes, urgent: int) -> Written:
+        """Looks at all that the usual write leaves out, makes room for the line, and writes it."""
+        if self._closed or self._completing:
+            return Written.WRITE_ERROR
+        if self._sync_s is not None and self._syncer is None:
+            self._syncer = self._start(self._sync_s)
+        # The thread looks every second, unless the disk holds it up.
+        if self._room.is_old(self._monotonic(), spared=0.0 if self._syncer is None else 1.0):
+            self._look()
+        size = len(line)
+        refusal = self._room.refusal(size, urgent, self._before + self._segment.end)
+        if refusal is not None:
+            if refusal is Written.DISK_FULL:
+                self.last_error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return refusal
+        try:
+            segment = self._open_segment(size)
+        except OSError as error:
+            self.last_error = error
+            return reason(error)
+        usual = segment.end + self._room.step(self._before + segment.end)
+        self._until = max(min(usual, segment.limit), segment.end + size)
+        return self.write(line, urgent=urgent)
+
+    def _start(self, every_s: float) -> threading.Thread | None:
+        return start_tending(self, every_s=every_s, wake=self._wake)
+
+    def _open_segment(self, size: int) -> Segment:
+        """The segment that has room for a line of that size. Raises OSError if there is none."""
+        segment = self._segment
+        if segment.fd < 0:
+            self._leave(self._begin())
+        elif segment.end and segment.end + size > segment.limit:
+            try:
+                self._leave(self._begin())
+            except OSError:
+                # No descriptor is left, or no name: the lines go on into the segment that is open.
+                segment.limit = segment.end + size + _MORE
+        return self._segment
+
+    def _begin(self) -> Segment:
+        if len(self._retired) >= _MOST_RETIRED:
+            raise OSError(errno.EAGAIN, "the disk has not answered for long")
+        sequence = self._sequence
+        self._sequence += 1
+        # A clock that was set back must not put a later segment before an earlier one.
+        self._ms = max(self._ms, self._now() // 1_000_000)
+        name = segment_name(ms=self._ms, run=self._run, sequence=sequence)
+        return begin(self._disk, self._path, name, limit=self._segment_bytes)
+
+    def _leave(self, following: Segment, *, synced_here: bool = False) -> None:
+        """No more lines go to the segment; the thread syncs and closes it, so that no request waits for the disk."""
+        segment, self._segment = self._segment, following
+        self._until = -1
+        self._before += segment.end
+        segment.retired = True
+        if segment.fd >= 0:
+            self._retired.append(segment)
+            if self._syncer is None and not synced_here:
+                self._let_go(segment)
+
+    def _let_go(self, segment: Segment) -> None:
+        self._retired.remove(segment)
+        fd, segment.fd = segment.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                self._disk.close(fd)
+
+    def _write_elsewhere(
+        self, line: bytes, urgent: int, segment: Segment, error: OSError
+    ) -> Written:
+        """Nothing of the line is in the segment: another takes it, unless the disk is full."""
+        self.last_error = error
+        untouched = not segment.end
+        if error.errno == errno.EBADF:
+            segment.fd = -1  # somebody has closed it: it is not ours to close
+        elif untouched or reason(error) is Written.DISK_FULL:
+            return reason(error)
+        if self._segment is segment:
+            self._leave(nowhere())
+        return Written.WRITE_ERROR if untouched else self._write_carefully(line, urgent)
+
+    def _complete(self, segment: Segment, line: bytes, written: int) -> None:
+        """The whole line is in the segment. Raises OSError: then it is not, and the segment is left, for where half
+        a line stood no other may follow."""
+        self._completing = True  # a line of a signal handler must not come between
+        try:
+            completed(self._disk, segment, line, written)
+        except OSError:
+            if self._segment is segment:
+                self._leave(nowhere())
+            raise
+        finally:
+            self._completing = False
+
+    def _look(self) -> None:
+        """All processes' files are measured, and whether the segment still is the one that was begun."""
+        with self._lock:
+            written = self._before + self._segment.end
+        self._room.look(self._monotonic(), written)
+        with self._lock:
+            segment = self._segment
+            self._until = -1
+            if segment.fd >= 0 and not is_ours(self._disk, segment):
+                self._leave(nowhere())
+
+    def _keep(self, segment: Segment, end: int) -> bool:
+        """Whether the segment's bytes up to `end` are on disk now. One that is retired is let go of."""
+        try:
+            bring(self._disk, self._names, segment, end)
+            kept = True
+        except OSError as error:
+            self._tell(error)
+            kept = self._rescued(segment)
+            end = segment.end
+        with self._lock:
+            if segment in self._retired and end == segment.end:
+                self._let_go(segment)
+        return kept
+
+    def _rescued(self, segment: Segment) -> bool:
+        with self._lock:
+            if self._segment is segment:
+                self._leave(nowhere(), synced_here=True)
+        try:
+            rescue(self._disk, self._path, self._names, segment)
+        except OSError as error:
+            self._tell(error)
+            return False
+        return True
+
+    def _tell(self, error: OSError) -> None:
+        self.last_error = error
+        if self._failed is not None:
+            with contextlib.suppress(Exception):  # whoever is told must not end the thread
+                self._failed(error)
+
+    def before_fork(self) -> None:
+        """No other thread is within a write; so a child never inherits a segment that is half opened."""
+        self._lock.acquire()
+
+    def in_parent(self) -> None:
+        """Lines go on after a fork."""
+        self._lock.release()
+
+    def in_child(self) -> None:
+        """The parent's segment is the parent's alone; the first line opens an own one."""
+        closed = self._closed
+        inherited = [each.fd for each in (self._segment, *self._retired)]
+        self._new_locks()
         self._begin_run()
+        self._closed = closed
         for fd in inherited:
             if fd >= 0:
-                os.close(fd)
-
-
-def _sync_until_closed(
-    reference: weakref.ref[Spool], wake: threading.Event, every_s: float
-) -> None:
-    while not wake.wait(every_s):
-        spool = reference()
-        if spool is None:
-            return
-        spool._sync()
-        del spool
-
-
-def _begin_again_in_children(spool: Spool) -> None:
-    # Hooks cannot be taken back; a weak reference lets a closed spool go. The lock is held across the fork, so
-    # that the child never inherits a segment that is half opened.
-    reference = weakref.ref(spool)
-    forking: list[Spool] = []
-
-    def before() -> None:
-        found = reference()
-        if found is not None:
-            found._lock.acquire()
-            forking.append(found)
-
-    def in_parent() -> None:
-        if forking:
-            forking.pop()._lock.release()
-
-    def in_child() -> None:
-        if forking:
-            forking.pop()._after_fork()
-
-    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
-
-
-def _prepare(folder: Path) -> None:
-    """The folder exists, is no symbolic link, and nobody else may write there. Raises SettingsError."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-    except OSError as error:
-        raise SettingsError(
-            f"spool {folder} cannot be made: {error.strerror}; set TASKSCOPE_SPOOL to a folder this user may write"
-        ) from error
-    if not stat.S_ISDIR(found.st_mode):
-        raise SettingsError(
-            f"spool {folder} is a symbolic link; set TASKSCOPE_SPOOL to the folder itself"
-        )
-    if found.st_mode & 0o022:
-        raise SettingsError(
-            f"spool {folder} can be written by other users; set TASKSCOPE_SPOOL to a folder inside it, "
-            "which is then made for this user alone"
-        )
-
-
-def _folder_bytes(folder: Path) -> int:
-    total = 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                try:
-                    if entry.name.endswith(_COUNTED):
-                        total += entry.stat(follow_symlinks=False).st_size
-                except OSError:
-                    continue  # the shipper has just removed it
-    except OSError:
-        return 0
-    return total
+                self._disk.close(fd)
