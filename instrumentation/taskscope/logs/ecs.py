@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import re
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import islice
-from types import TracebackType
 from typing import Final, TypeAlias
 
 import msgspec
 from opentelemetry import trace
 
 from taskscope.context import current_request
+from taskscope.logs.exceptions import ExcInfo, Teller, frames_of, said, stack_of
 from taskscope.logs.fields import ECS_VERSION, FIELDS, OWN, FieldType
 from taskscope.logs.text import cut, visible
 from taskscope.redaction import DEFAULT, FIRST_CARD, REDACTED, Plain, Redaction, Walk
@@ -33,7 +32,6 @@ FIELD_BYTES: Final = 2048
 LINE_BYTES: Final = 32 * 1024
 """The most bytes of one line, its line break included."""
 
-ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 Document: TypeAlias = dict[str, Plain]
 
 _MESSAGE_BYTES: Final = 8 * 1024
@@ -65,6 +63,7 @@ class EcsEncoder:
     """Turns events of one service into lines.
 
     redact: what is hidden; True for the default, False for nothing. now: nanoseconds since 1970.
+    variables: whether the frames of an exception tell their local variables.
     """
 
     service_name: str
@@ -73,6 +72,7 @@ class EcsEncoder:
     instance: str
     redact: Redaction | bool = True
     now: Callable[[], int] = time.time_ns
+    variables: bool = False
     words: _Words = field(init=False)
     _json: msgspec.json.Encoder = field(default_factory=msgspec.json.Encoder)
 
@@ -110,7 +110,7 @@ class EcsEncoder:
         labels: Document = {}
         self._correlate(document, labels, walk)
         if exc_info is not None:
-            _describe(document, exc_info, walk)
+            self._describe(document, exc_info, walk)
         for key, value in islice(event.items(), _MOST_KEYS):
             if key != "event":
                 known, name, plain = walk.field(key, value)
@@ -152,15 +152,26 @@ class EcsEncoder:
         if request.client_request_id is not None:
             labels["client_request_id"] = walk.text(request.client_request_id)
 
+    def _describe(self, document: Document, exc_info: ExcInfo, walk: _SafeWalk) -> None:
+        kind, error, _ = exc_info
+        document["error.type"] = walk.text(f"{kind.__module__}.{kind.__qualname__}")
+        document["error.message"] = walk.message(said(error))
+        document["error.stack_trace"] = walk.stack(stack_of(exc_info))
+        local = _SafeWalk(self.words).local if self.variables else None
+        document["error.frames"] = frames_of(exc_info, Teller(text=walk.text, local=local))
+
     def _shortened(self, document: Document, labels: Document) -> bytes:
         """The same line within LINE_BYTES: first without the labels that do not fit, then with short texts."""
         document["labels"] = self._fitting(labels)
         line = self._json.encode(document) + b"\n"
         if len(line) <= LINE_BYTES:
             return line
-        for key, value in document.items():
-            if isinstance(value, str):
-                document[key] = cut(value, _SHORT_BYTES)
+        _cut_all(document, FIELD_BYTES)
+        line = self._json.encode(document) + b"\n"
+        if len(line) <= LINE_BYTES:
+            return line
+        document.pop("error.frames", None)
+        _cut_all(document, _SHORT_BYTES)
         return self._json.encode(document) + b"\n"
 
     def _fitting(self, labels: Document) -> Document:
@@ -229,6 +240,10 @@ class _SafeWalk(Walk):
             return known, name, REDACTED
         return known, name, self.value(value)
 
+    def local(self, name: str, value: object) -> Plain:
+        """A variable's plain copy, by its name."""
+        return self.field(name, value)[2]
+
     def stack(self, text: str) -> str:
         """A stack trace: redacted, with its line breaks, both ends kept."""
         if len(text) <= _STACK_CHARS:
@@ -269,6 +284,12 @@ def quoted(text: str, words: _Words) -> tuple[str, bool]:
     return msgspec.json.encode(short).decode(), truncated
 
 
+def _cut_all(document: Document, limit: int) -> None:
+    for key, value in document.items():
+        if isinstance(value, str):
+            document[key] = cut(value, limit)
+
+
 def _cleaned(redact: Callable[[str], str], text: str) -> str:
     return visible(redact(text))
 
@@ -288,6 +309,8 @@ def _fits(known: FieldType | None, plain: Plain) -> bool:
         return False
     if known is FieldType.LONG:
         return type(plain) is int
+    if known is FieldType.DOUBLE:
+        return type(plain) in (int, float)
     return type(plain) is str
 
 
@@ -300,29 +323,3 @@ def timestamp(nanoseconds: int) -> str:
 @lru_cache(maxsize=8)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _describe(document: Document, exc_info: ExcInfo, walk: _SafeWalk) -> None:
-    kind, error, trace_back = exc_info
-    document["error.type"] = walk.text(f"{kind.__module__}.{kind.__qualname__}")
-    document["error.message"] = walk.message(_said(error))
-    document["error.stack_trace"] = walk.stack(_stack(kind, error, trace_back))
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 # an exception's own text may fail
-        return "[unreadable]"
-
-
-def _stack(
-    kind: type[BaseException], error: BaseException, trace_back: TracebackType | None
-) -> str:
-    """The frames without local variables: those hold what nobody meant to log."""
-    try:
-        return "".join(
-            traceback.TracebackException(kind, error, trace_back, capture_locals=False).format()
-        )
-    except Exception:  # noqa: BLE001 # as above
-        return "[unreadable]"

@@ -22,6 +22,7 @@ class FieldType(Enum):
     KEYWORD = "keyword"
     TEXT = "text"
     LONG = "long"
+    DOUBLE = "double"
     FLATTENED = "flattened"
 
 
@@ -78,6 +79,8 @@ _TEXTS: Final = ("message", "error.message", "error.stack_trace")
 FIELDS: Final[dict[str, FieldType]] = {
     "@timestamp": FieldType.DATE,
     "labels": FieldType.FLATTENED,
+    "error.frames": FieldType.FLATTENED,
+    "sample.weight": FieldType.DOUBLE,
     **dict.fromkeys(_TEXTS, FieldType.TEXT),
     **dict.fromkeys(_KEYWORDS, FieldType.KEYWORD),
     **dict.fromkeys(_LONGS, FieldType.LONG),
@@ -100,6 +103,7 @@ OWN: Final = frozenset(
         "span.id",
         "user.hash",
         "process.pid",
+        "error.frames",
         "error.stack_trace",
     ]
 )

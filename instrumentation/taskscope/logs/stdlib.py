@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from taskscope.logs.ecs import ExcInfo
+from taskscope.logs.exceptions import ExcInfo
 from taskscope.logs.receivers import RECEIVERS
 from taskscope.once import OncePerMinute
 
