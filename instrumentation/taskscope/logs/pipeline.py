@@ -17,7 +17,8 @@ from taskscope.logs.ecs import EcsEncoder, ExcInfo
 from taskscope.logs.events import Events
 from taskscope.logs.exceptions import exception_of
 from taskscope.logs.plain import PlainLines
-from taskscope.logs.spool import Spool, Written
+from taskscope.logs.spool import ERRORS, USUAL, WARNINGS, Spool, Written
+from taskscope.logs.text import visible
 from taskscope.once import OncePerMinute
 
 __all__ = ["Emit", "LogPipeline", "Route"]
@@ -25,7 +26,7 @@ __all__ = ["Emit", "LogPipeline", "Route"]
 _T = TypeVar("_T")
 
 _NAME_CHARS: Final = 200
-_URGENT: Final = frozenset({"warning", "error", "critical"})
+_URGENT: Final = {"warning": WARNINGS, "error": ERRORS, "critical": ERRORS}
 
 
 class Emit(Protocol):
@@ -170,7 +171,7 @@ class LogPipeline:
     def put(self, line: bytes, level: str) -> None:
         """The line, which ends with its line break, is in the spool, or is counted as dropped. Never raises."""
         try:
-            written = self.spool.write(line, urgent=level in _URGENT)
+            written = self.spool.write(line, urgent=_URGENT.get(level, USUAL))
         except Exception as error:  # noqa: BLE001 # as above
             self._lost(Written.WRITE_ERROR.value, level, error, _said(error))
             return
@@ -226,8 +227,15 @@ class LogPipeline:
             return
         self._print(
             self._complaints,
-            f"taskscope: {count} log line(s) dropped ({reason}): {cause!s:.300}\n",
+            f"taskscope: {count} log line(s) dropped ({reason}): {self._shown(cause)}\n",
         )
+
+    def _shown(self, cause: str) -> str:
+        """An error's text as a line would hold it: without secrets, and on one line."""
+        try:
+            return visible(self.encoder.words.text(cause[:600]))[:300]
+        except Exception:  # noqa: BLE001 # what makes a text safe may be what failed
+            return "its cause cannot be told"
 
     def _tell(self, callback: Callable[[_T], None], value: _T) -> None:
         # As above.

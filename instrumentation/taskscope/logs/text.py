@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["cut", "cut_middle", "visible"]
 
 # C0, DEL, C1, line and paragraph separator, the bidirectional overrides, and halves of surrogate pairs.
-_UNSAFE: Final = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSAFE: Final = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _ONE_LINE: Final = re.compile(f"[{_UNSAFE}]")
 _MANY_LINES: Final = re.compile(f"(?![\n\t])[{_UNSAFE}]")
 

@@ -14,8 +14,8 @@ MARK: Final = "[redacted]"
 # A run of a name's signs is read once, from its start; then comes what leads to a value.
 _NAME: Final = re.compile(
     r"""(?<![\w.\-\[\]$])(?P<dash>--)?(?P<name>[\w.\-\[\]$]++)
-        (?:\\{0,7}["']?\]?\s{0,4}(?:[=-]>|={1,3}|:=?)\s{0,4}
-        |\\{0,7}["']\s{0,4},\s{0,4}
+        (?:\\{0,7}["']?\]?[\s+]{0,4}(?:[=-]>|={1,3}|:=?)(?:[\s+]|%20){0,4}
+        |\\{0,7}["'][\s+]{0,4},(?:[\s+]|%20){0,4}
         |[ ]{1,4}(?=[bBnNrRuU]?\\{0,7}["'])
         |>(?=[^\s<])
         |(?(dash)[ ]{1,4}(?![\-\s])|(?!)))""",
@@ -41,6 +41,7 @@ _PART: Final = re.compile(
 )
 _OPENING: Final = "[({"
 _WHOLE_LINE: Final = re.compile(r"(?:authorization|cookies?)\Z", re.IGNORECASE)
+_LONGEST: Final = 256
 _ECHOES: Final = frozenset({"input", "input_value"})
 
 
@@ -54,8 +55,12 @@ def hide_named(text: str, secret: Secret) -> str:
     copied = at = 0
     while found := _NAME.search(text, at):
         name, at = found["name"], found.end()
+        if (
+            text[found.start() - 1 : found.start()] == "\\"
+        ):  # the n of a line break that is spelled out
+            name = name[1:]
         echo = (echoes and name in _ECHOES) or name == "[parameters"
-        if not echo and not secret(name):
+        if not echo and not secret(name[-_LONGEST:]):
             continue
         end = _end_of_value(text, at, whole_line=_WHOLE_LINE.search(name) is not None)
         if end > at:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from taskscope.errors import SettingsError
 from taskscope.redaction.named import MARK, hide_named, hide_statements
@@ -90,12 +90,12 @@ class Redaction:
         return FIRST_CARD if self.common else _LEAST_OWN
 
     def text(self, text: str) -> str:
-        """The text without what is to be hidden, also where it is percent-encoded. Twice changes nothing more."""
+        """The text without what is to be hidden, also where it is encoded as in a URL or form. Twice changes nothing more."""
         if len(text) < self._shortest:
             return text
         clean = self._once(text)
         if clean == text:
-            if "%" not in text:
+            if "%" not in text and "+" not in text:
                 return text
             clean = self._opened(text)
             if clean == text:
@@ -128,7 +128,7 @@ class Redaction:
         """The text, decoded and redacted if a secret shows when it is decoded."""
         opened = text
         for _ in range(_LAYERS):
-            further = unquote(opened)
+            further = unquote_plus(opened)
             if further == opened:
                 break
             opened = further
@@ -141,7 +141,7 @@ class Redaction:
         """What is left when nothing more is found; what a mark joined together may be a secret's shape again."""
         for _ in range(_ROUNDS):
             again = self._once(text)
-            if again == text and "%" in text:
+            if again == text and ("%" in text or "+" in text):
                 again = self._opened(text)
             if again == text:
                 return text
