@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -83,9 +82,14 @@ def tell(text: str) -> None:
     plain.warning("an argument %s and %r", text, {"note": text})
     plain.error("extra", extra={"note": text, "url.query": text})
     try:
-        raise ValueError(text)
+        refuse(text)
     except ValueError:
         log.exception("handled", note=text)
+
+
+def refuse(password: str) -> None:
+    """Raises ValueError; the argument is a local variable of its frame."""
+    raise ValueError(password)
 
 
 def span_of(tracer: trace.Tracer, text: str) -> None:
@@ -126,9 +130,7 @@ class Left:
 
 
 @pytest.fixture(scope="module", params=["default", "strict"])
-def left(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Left]:
+def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Left:
     received: list[bytes] = []
 
     async def receive(posted: Posted) -> Response:
@@ -160,7 +162,7 @@ def left(
             ask(url)
             exposed = telemetry.metrics(openmetrics=True)
         telemetry.close()
-    yield Left(
+    return Left(
         request.param,
         {
             "spool": b"".join(each.read_bytes() for each in sorted(folder.glob("*.seg"))),

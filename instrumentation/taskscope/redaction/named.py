@@ -55,12 +55,11 @@ def hide_named(text: str, secret: Secret) -> str:
     copied = at = 0
     while found := _NAME.search(text, at):
         name, at = found["name"], found.end()
-        if (
-            text[found.start() - 1 : found.start()] == "\\"
-        ):  # the n of a line break that is spelled out
-            name = name[1:]
-        echo = (echoes and name in _ECHOES) or name == "[parameters"
-        if not echo and not secret(name[-_LONGEST:]):
+        hides = secret(name[-_LONGEST:]) or (echoes and name in _ECHOES) or name == "[parameters"
+        if not hides and text[found.start() - 1 : found.start()] == "\\":
+            # Its first letter may be the n of a line break that is spelled out.
+            hides = secret(name[1:][-_LONGEST:]) or name[1:] == "[parameters"
+        if not hides:
             continue
         end = _end_of_value(text, at, whole_line=_WHOLE_LINE.search(name) is not None)
         if end > at:

@@ -90,7 +90,10 @@ class Redaction:
         return FIRST_CARD if self.common else _LEAST_OWN
 
     def text(self, text: str) -> str:
-        """The text without what is to be hidden, also where it is encoded as in a URL or form. Twice changes nothing more."""
+        """The text without what is to be hidden, also where it is encoded as in a URL or form.
+
+        Applying it twice changes nothing more.
+        """
         if len(text) < self._shortest:
             return text
         clean = self._once(text)

@@ -15,7 +15,7 @@ __all__ = ["NEEDLES", "Needle", "hidden_by"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needle:
-    """One planted secret. text: as it is told. secret: the parts that nobody may read. preset: the least that hides it."""
+    """One planted secret. text: as it is told. secret: what nobody may read. preset: the least that hides it."""
 
     name: str
     text: str
@@ -35,7 +35,7 @@ _BASIC: Final = base64.b64encode(b"ann:n33dle-04").decode()
 _BLOCK: Final = base64.b64encode(b"n33dle-20 " * 12).decode()
 _KEY: Final = f"-----BEGIN RSA PRIVATE KEY-----\n{_BLOCK}\n-----END RSA PRIVATE KEY-----"
 _AWS: Final = "AKIA" + "N33DLE7XYZ012345"
-_AWS_SECRET: Final = "n33dle/25K7MDENG+bPxRfiCYEXAMPLEKEYabcde"
+_AWS_OTHER: Final = "n33dle/25K7MDENG+bPxRfiCYEXAMPLEKEYabcde"
 _GITHUB: Final = "ghp_" + "n33dle26n33dle26n33dle26n33dle26abcd"
 _STRIPE: Final = "sk_" + "live_n33dle27n33dle27n33d"
 
@@ -73,7 +73,7 @@ NEEDLES: Final = (
     _needle("card in one piece", "amex 378282246310005.", "378282246310005"),
     _needle("card after a number", "12 5105 4111 1111 1111 1111 ok", "4111 1111 1111 1111"),
     _needle("aws key", f"key {_AWS} was used", _AWS),
-    _needle("aws secret", f"AWS_SECRET_ACCESS_KEY={_AWS_SECRET}", _AWS_SECRET, _AWS_SECRET[10:]),
+    _needle("aws secret", f"AWS_SECRET_ACCESS_KEY={_AWS_OTHER}", _AWS_OTHER, _AWS_OTHER[10:]),
     _needle("github", f"https://{_GITHUB}@github.example/x", _GITHUB),
     _needle("stripe", f"charged by {_STRIPE}", _STRIPE),
     _needle("e-mail", "mail to n33dle.29+tag@mail.example.org now", "n33dle.29", "mail.example"),
