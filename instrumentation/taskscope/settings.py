@@ -5,6 +5,7 @@ OpenTelemetry's own variables come first; a `TASKSCOPE_*` variable exists only w
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -21,6 +22,7 @@ from taskscope.redaction import DEFAULT, PRESETS, Redaction
 __all__ = ["Settings", "is_service_link"]
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_SIGNALS: Final = ("SIGUSR1", "SIGUSR2", "none")
 _SAMPLERS: Final = (
     "always_off",
     "always_on",
@@ -57,6 +59,10 @@ class Settings:
     metrics_path: where the exposition answers. excluded_paths: paths that are neither measured nor traced.
     environment: `deployment.environment.name`. instance: `service.instance.id`, the host and process by default.
     log_level: the least level that is written. log_stderr: whether lines are printed as well.
+    log_sample: share of access lines of requests that went well, 0 to 1; errors and slow ones are always written.
+    log_rate: lines a second of one event (logger, level and message) in the long run, 0 for no bound. log_burst: the
+    most of them at once. log_locals: whether an exception's frames tell their local variables, redacted and cut.
+    log_signal: what asks for DEBUG for ten minutes, and for the settings again: SIGUSR1, SIGUSR2 or none.
     spool: the folder that lines are written to before they are shipped.
     spool_max_bytes: above it, new lines are dropped and counted. segment_bytes: size at which a file is rolled.
     access_log: whether each request leaves one line.
@@ -69,6 +75,7 @@ class Settings:
     slow_request_s: an unsampled request that takes longer still gets its server span, as one that fails does.
     metrics_token: what a scrape must present as its bearer token, or None. metrics_port: a port of the loopback
     that alone answers scrapes, or None for the app's own.
+    admin_token: what a change of the log level must present at that port; without it nobody can ask for one there.
     user_key: what keys the hash of a user's id, at least 16 random bytes; by default a key in the spool's folder.
     Hosts with spools of their own need one in common for a user to have one hash on all of them.
     multiprocess_dir: the folder that all worker processes of one instance share, or None for a single process.
@@ -81,6 +88,11 @@ class Settings:
     instance: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     log_level: str = "INFO"
     log_stderr: bool = False
+    log_sample: float = 1.0
+    log_rate: float = 5_000.0
+    log_burst: int = 50_000
+    log_locals: bool = False
+    log_signal: str = "SIGUSR2"
     access_log: bool = True
     spool: Path = Path(".taskscope/spool")
     spool_max_bytes: int = 256 * 1024 * 1024
@@ -95,6 +107,7 @@ class Settings:
     slow_request_s: float = 1.0
     metrics_token: str | None = field(default=None, repr=False)
     metrics_port: int | None = None
+    admin_token: str | None = field(default=None, repr=False)
     user_key: bytes | None = field(default=None, repr=False)
     multiprocess_dir: Path | None = None
     commit: str = "unknown"
@@ -194,6 +207,31 @@ class Settings:
                     "metrics_token",
                     f"{len(self.metrics_token or '')} characters long",
                     f"take at least {_SHORTEST_TOKEN} random ones",
+                ),
+                _unless(
+                    self.admin_token is None or len(self.admin_token) >= _SHORTEST_TOKEN,
+                    "admin_token",
+                    f"{len(self.admin_token or '')} characters long",
+                    f"take at least {_SHORTEST_TOKEN} random ones",
+                ),
+                _unless(
+                    0 <= self.log_sample <= 1,
+                    "log_sample",
+                    self.log_sample,
+                    "take a share from 0 to 1",
+                ),
+                _unless(
+                    self.log_rate == 0 or 1 <= self.log_rate < math.inf,
+                    "log_rate",
+                    self.log_rate,
+                    "take a number of lines a second from 1 up, or 0 for no bound",
+                ),
+                _unless(self.log_burst >= 2, "log_burst", self.log_burst, "take at least 2 lines"),
+                _unless(
+                    self.log_signal in _SIGNALS,
+                    "log_signal",
+                    self.log_signal,
+                    f"take one of {', '.join(_SIGNALS)}",
                 ),
                 _unless(
                     self.metrics_port is None or 0 <= self.metrics_port < 65_536,
@@ -303,6 +341,10 @@ def _redaction(text: str) -> Redaction | bool:
         raise ValueError(text) from error
 
 
+def _signal(text: str) -> str:
+    return "none" if text.lower() == "none" else text.upper()
+
+
 def _paths(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -324,6 +366,11 @@ _VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
     "TASKSCOPE_INSTANCE": ("instance", str, "write a name that no other instance has"),
     "TASKSCOPE_LOG_LEVEL": ("log_level", str.upper, f"take one of {', '.join(_LEVELS)}"),
     "TASKSCOPE_LOG_STDERR": ("log_stderr", _flag, _FLAG),
+    "TASKSCOPE_LOG_SAMPLE": ("log_sample", float, "write a share from 0 to 1"),
+    "TASKSCOPE_LOG_RATE": ("log_rate", float, "write a number of lines a second"),
+    "TASKSCOPE_LOG_BURST": ("log_burst", int, "write a number of lines"),
+    "TASKSCOPE_LOG_LOCALS": ("log_locals", _flag, _FLAG),
+    "TASKSCOPE_LOG_SIGNAL": ("log_signal", _signal, f"take one of {', '.join(_SIGNALS)}"),
     "TASKSCOPE_ACCESS_LOG": ("access_log", _flag, _FLAG),
     "TASKSCOPE_SPOOL": ("spool", Path, "write a folder's path"),
     "TASKSCOPE_SPOOL_MAX_BYTES": ("spool_max_bytes", int, _BYTES),
@@ -338,6 +385,8 @@ _VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
     "TASKSCOPE_SLOW_REQUEST_S": ("slow_request_s", float, "write a number of seconds"),
     "TASKSCOPE_METRICS_TOKEN": ("metrics_token", str, "write at least 16 random characters"),
     "TASKSCOPE_METRICS_TOKEN_FILE": ("metrics_token", _token_file, "name a file that can be read"),
+    "TASKSCOPE_ADMIN_TOKEN": ("admin_token", str, "write at least 16 random characters"),
+    "TASKSCOPE_ADMIN_TOKEN_FILE": ("admin_token", _token_file, "name a file that can be read"),
     "TASKSCOPE_METRICS_PORT": ("metrics_port", int, "write a free port"),
     "TASKSCOPE_MULTIPROCESS_DIR": ("multiprocess_dir", Path, "write a folder's path"),
     "TASKSCOPE_COMMIT": ("commit", str, "write the commit that was built"),

@@ -16,8 +16,11 @@ from taskscope.logs.bound import BoundLogger, Named, get_logger, to_spool
 from taskscope.logs.ecs import EcsEncoder
 from taskscope.logs.pipeline import LogPipeline
 from taskscope.logs.receivers import RECEIVERS
+from taskscope.logs.sampling import AccessSample
 from taskscope.logs.spool import Spool
 from taskscope.logs.stdlib import StdlibRoute
+from taskscope.logs.uncaught import UncaughtRoute
+from taskscope.logs.upkeep import Upkeep
 from taskscope.settings import Settings
 
 __all__ = ["configure", "get_logger"]
@@ -51,6 +54,7 @@ def configure(
             environment=settings.environment,
             instance=settings.instance,
             redact=settings.redact,
+            variables=settings.log_locals,
         ),
         spool=Spool(
             settings.spool,
@@ -64,7 +68,11 @@ def configure(
         level=level,
         echo=sys.stderr if settings.log_stderr else None,
         complaints=sys.stderr,
+        rate=settings.log_rate,
+        burst=settings.log_burst,
     )
+    pipeline.sample = AccessSample(share=settings.log_sample, slow_s=settings.slow_request_s)
+    pipeline.upkeep = Upkeep(pipeline, level=settings.log_level, share=settings.log_sample)
     pipeline.add(_StructlogRoute(pipeline))
     pipeline.add(
         StdlibRoute(
@@ -75,6 +83,15 @@ def configure(
             failed=pipeline.failed,
         )
     )
+    pipeline.add(
+        UncaughtRoute(
+            pipeline.log,
+            receives=lambda: RECEIVERS.current() is pipeline,
+            failed=pipeline.failed,
+        )
+    )
+    pipeline.upkeep.signal(settings.log_signal)
+    pipeline.upkeep.verbosity.look()
     pipeline.identity = Identity(
         service_name=service_name, key=_user_key(settings, on_error=on_error)
     )
@@ -128,6 +145,12 @@ class _StructlogRoute:
         structlog.reset_defaults()
         if last._before is not None:
             structlog.configure(**last._before)
+
+    def follow(self, level: int) -> None:
+        """The loggers ask the pipeline for its level."""
+
+    def mend(self) -> None:
+        """What a service configures in structlog while it runs is its own choice."""
 
     def _named(self, *names: object) -> Named:
         return Named(*names[:1])  # type: ignore[arg-type] # whatever the name is, its text is taken

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeVar
 
 from taskscope.identity import Identity
 from taskscope.logs.ecs import EcsEncoder, ExcInfo
 from taskscope.logs.events import Events
 from taskscope.logs.exceptions import exception_of
 from taskscope.logs.plain import PlainLines
+from taskscope.logs.sampling import AccessSample
 from taskscope.logs.spool import ERRORS, USUAL, WARNINGS, Spool, Written
 from taskscope.logs.text import visible
 from taskscope.once import OncePerMinute
+
+if TYPE_CHECKING:
+    from taskscope.logs.upkeep import Upkeep
 
 __all__ = ["Emit", "LogPipeline", "Route"]
 
@@ -49,6 +55,12 @@ class Route(Protocol):
     def install(self) -> None: ...
 
     def remove(self) -> None: ...
+
+    def follow(self, level: int) -> None:
+        """From now on what is below the level does not come."""
+
+    def mend(self) -> None:
+        """The route leads into the pipeline, whatever was set up over it."""
 
 
 class LogPipeline:
@@ -90,11 +102,14 @@ class LogPipeline:
         self._echo = echo
         self._complaints = complaints
         self._once = OncePerMinute(monotonic=monotonic)
-        self._routes: list[Route] = []
+        self.routes: list[Route] = []
+        self.sample = AccessSample(share=1.0)
+        self.upkeep: Upkeep | None = None
         self.lines = PlainLines(encoder, pid=spool.pid)
         self.events = Events(
             per_second=rate, burst=burst, head=self.lines.head, met=self._met, monotonic=monotonic
         )
+        _begin_again_in_children(self)
 
     def log(
         self,
@@ -147,7 +162,13 @@ class LogPipeline:
         self.log(level, logger, name, message, event, created)
 
     def _met(self) -> None:
-        """A kind of event is met for the first time in this process."""
+        if self.upkeep is not None:
+            self.upkeep.start()
+
+    def forked(self) -> None:
+        """In a forked child: its parent's events and process id are the parent's alone."""
+        self.events.forget()
+        self.lines.forked(os.getpid())
 
     def emit(
         self,
@@ -202,18 +223,22 @@ class LogPipeline:
 
     def add(self, route: Route) -> None:
         """The route leads here until the pipeline is closed."""
-        self._routes.append(route)
+        self.routes.append(route)
         route.install()
 
     def adopt(self) -> None:
         """All routes lead here again: after a server has set up its own logging, or after `close`."""
         self.spool.reopen()
-        for route in self._routes:
+        for route in self.routes:
             route.install()
+        if self.upkeep is not None:
+            self.upkeep.start()
 
     def close(self) -> None:
         """Everything logged is on disk, and logging is as it was before `configure`."""
-        for route in reversed(self._routes):
+        if self.upkeep is not None:
+            self.upkeep.close()
+        for route in reversed(self.routes):
             route.remove()
         self.spool.close()
 
@@ -247,6 +272,18 @@ class LogPipeline:
         with contextlib.suppress(Exception):
             stream.write(text)
             stream.flush()
+
+
+def _begin_again_in_children(pipeline: LogPipeline) -> None:
+    # Hooks cannot be taken back; a weak reference lets a closed pipeline go.
+    reference = weakref.ref(pipeline)
+
+    def in_child() -> None:
+        found = reference()
+        if found is not None:
+            found.forked()
+
+    os.register_at_fork(after_in_child=in_child)
 
 
 def _said(error: Exception) -> str:

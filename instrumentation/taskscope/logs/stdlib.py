@@ -14,10 +14,12 @@ from taskscope.once import OncePerMinute
 
 __all__ = ["StdlibRoute"]
 
+_TAKEN: Final = "_taskscope_taken"
 _PLAIN_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
     "taskName",
+    _TAKEN,
     "color_message",  # uvicorn's message once more, with the terminal's colours
 }
 # What ships lines and spans must not make new lines of each of its own steps.
@@ -121,6 +123,24 @@ class StdlibRoute:
             state.restore(logger)
         self._before.clear()
 
+    def follow(self, level: int) -> None:
+        """Records below the level do not come any more; all others do."""
+        self._level = level
+        self._handler.setLevel(level)
+        if self._before:
+            logging.getLogger().setLevel(min(self._before[""].level or logging.WARNING, level))
+
+    def mend(self) -> None:
+        """The route leads into the pipeline, if a library has set up logging since."""
+        server, access = logging.getLogger(_SERVER), logging.getLogger(_SERVER_ACCESS)
+        if (
+            self._handler not in logging.getLogger().handlers
+            or not server.propagate
+            or access.propagate
+            or access.handlers
+        ):
+            self.install()
+
     def handle(self, record: logging.LogRecord) -> None:
         """The record is sent on, as from a logger."""
         self._handler.handle(record)
@@ -161,6 +181,9 @@ class _Handler(logging.Handler):
         current = RECEIVERS.current()
         if current is not self.owner and current is not None and self.owner is not None:
             return
+        if vars(record).get(_TAKEN) == id(self):  # the handler stands at two loggers
+            return
+        vars(record)[_TAKEN] = id(self)
         if _of(name, _MUTED) or (record.levelno < logging.WARNING and _of(name, _FEEDBACK)):
             return
         event: dict[str, object] = {
