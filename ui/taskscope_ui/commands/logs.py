@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from taskscope_ui.commands import logs_setup
+from taskscope_ui.commands import logs_reading, logs_setup
 from taskscope_ui.commands.options import DEFAULT_APP, App, Host
 
 __all__ = ["add_to", "ship"]
@@ -23,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     logs = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     logs.callback()(_logs)
     logs_setup.add_to(logs)
+    logs_reading.add_to(logs)
     app.add_typer(logs, name="logs")
 
 

@@ -1,0 +1,1 @@
+"""Log lines as a person reads them at a terminal."""
