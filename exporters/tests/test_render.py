@@ -29,6 +29,7 @@ def test_every_target_of_the_catalogue_is_a_job() -> None:
         "shop-worker",
         "shop",
         "shop-shipper",
+        "shop-collector",
         "prometheus",
         "alertmanager",
     ]

@@ -43,7 +43,7 @@ _EXTRA_OF: Final = {
     "sqlalchemy": "taskapi",
 }
 
-_COMMANDS: Final = "up fault doctor build check catalogue version page preview ship logs"
+_COMMANDS: Final = "up fault doctor build check catalogue version page preview ship collect-logs logs"
 _ABOUT: Final = """An observability stack from one catalogue: metrics, logs, traces, boards, alerts and a capacity page.
 
 Exit codes: 0 all is well · 1 findings (check, doctor) · 2 bad input or a part that fails · 130 interrupted.
@@ -56,7 +56,7 @@ def application() -> typer.Typer:
     """The command line, with every command. Raises ModuleNotFoundError where typer is missing."""
     import typer
 
-    from taskscope_ui.commands import generate, logs, pages, stack
+    from taskscope_ui.commands import collect, generate, logs, pages, stack
 
     app = typer.Typer(
         name="taskscope",
@@ -67,7 +67,7 @@ def application() -> typer.Typer:
         rich_markup_mode=None,  # plain help: 0.1 s sooner, and the README can paste it
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    for module in (stack, generate, pages, logs):
+    for module in (stack, generate, pages, logs, collect):
         module.add_to(app)
     return app
 

@@ -19,6 +19,7 @@ import taskscope.settings
 import taskscope_taskapi.settings
 from taskscope.errors import EngineError
 from taskscope.testing.engines import nginx
+from taskscope_exporters.logs.collecting import CollectSettings
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_ui.page_settings import PageSettings
 from taskscope_ui.stack.compose_secrets import NAMES, ensure, main
@@ -325,6 +326,14 @@ def test_the_shipper_is_given_settings_that_it_takes() -> None:
     settings = ShipSettings.from_environ(environment("shipper"))
     assert settings.username == "taskscope_shipper"
     assert taskscope.settings.Settings.from_environ(environment("api-1")).spool == settings.spool
+
+
+def test_the_collector_reads_the_stream_that_the_shipper_writes_and_keeps_its_counts() -> None:
+    found = CollectSettings.from_environ(environment("collector"))
+    assert found.elasticsearch.username == "taskscope_reader"
+    shipper = ShipSettings.from_environ(environment("shipper"))
+    assert found.elasticsearch.environment == shipper.environment
+    assert SERVICES["collector"]["volumes"] == [f"counts:{found.folder}"]
 
 
 def test_the_page_is_given_settings_that_it_takes() -> None:

@@ -69,7 +69,7 @@ def test_with_all_installed_every_part_is_there() -> None:
     assert names == [
         *("api-1", "api-2", "proxy", "traffic"),
         *("prometheus", "alertmanager", "boards", "page"),
-        *("elasticsearch", "logs-setup", "shipper"),
+        *("elasticsearch", "logs-setup", "shipper", "collector"),
     ]
     assert planned().absent == ()
 
@@ -121,7 +121,7 @@ def test_elasticsearch_is_fetched_first_where_it_was_not_yet() -> None:
     assert part(found, "fetch").step
     assert part(found, "elasticsearch").needs == ("fetch",)
     slow = {part.name for part in found.parts if part.background}
-    assert slow == {"fetch", "elasticsearch", "logs-setup", "shipper"}
+    assert slow == {"fetch", "elasticsearch", "logs-setup", "shipper", "collector"}
 
 
 def test_the_shipper_logs_in_as_one_who_may_only_add() -> None:
@@ -129,6 +129,12 @@ def test_the_shipper_logs_in_as_one_who_may_only_add() -> None:
     assert env["ELASTICSEARCH_USERNAME"] == "shipper"
     assert env["ELASTICSEARCH_PASSWORD_FILE"] == "/stack/secrets/elasticsearch_shipper"
     assert "ELASTICSEARCH_PASSWORD" not in env
+
+
+def test_the_collector_logs_in_as_one_who_may_only_read() -> None:
+    env = part(planned(), "collector").spec().env
+    assert env["ELASTICSEARCH_USERNAME"] == "reader"
+    assert env["COLLECTOR_FOLDER"] == "/stack/collector"
 
 
 def test_no_rate_makes_no_traffic() -> None:

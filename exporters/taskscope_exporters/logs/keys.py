@@ -57,7 +57,8 @@ def key_roles(service: str, *, lookup: bool = False) -> tuple[KeyRole, ...]:
     reads = ("read", "view_index_metadata")
     return (
         KeyRole(name="shipper", streams=(lines, audit), privileges=writes),
-        KeyRole(name="reader", streams=(lines,), privileges=reads),
+        # The collector of the counts asks how many lines each shard holds.
+        KeyRole(name="reader", streams=(lines,), privileges=(*reads, "monitor")),
         KeyRole(name="auditor", streams=(lines, audit), privileges=reads),
     )
 

@@ -24,6 +24,7 @@ HEALTH_PATHS: Final = {
     "api-1": "/readyz",
     "api-2": "/readyz",
     "shipper": "/metrics",
+    "collector": "/metrics",
 }
 """Where a part says that it is well; a part that is not listed has to answer at its own address."""
 

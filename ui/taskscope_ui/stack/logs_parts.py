@@ -1,4 +1,4 @@
-"""What keeps the logs: Elasticsearch, fetched at the first start, its templates, and the shipper."""
+"""What keeps the logs: Elasticsearch, fetched at the first start, its templates, the shipper and the collector."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SHIPPER_USER: Final = "shipper"
 READER_USER: Final = "reader"
 
 _JOB: Final = "taskapi-shipper"
+_COUNTED_JOB: Final = "taskapi-collector"
 _FETCH_S: Final = 1_800.0
 _WHAT: Final = "logs, searchable"
 
@@ -46,7 +47,7 @@ def plan(
     parts = [_elasticsearch(layout, ports, credentials, engines, fetched=fetch)]
     if fetch:
         parts.insert(0, _fetch(layout))
-    return (*parts, _setup(layout, ports), _shipper(layout, ports))
+    return (*parts, _setup(layout, ports), _shipper(layout, ports), _collector(layout, ports))
 
 
 def _fetch(layout: Layout) -> Part:
@@ -134,6 +135,32 @@ def _shipper(layout: Layout, ports: Mapping[str, int]) -> Part:
         needs=("logs-setup",),
         background=True,
         scraped={_JOB: f"{HOST}:{port}"},
+    )
+
+
+def _collector(layout: Layout, ports: Mapping[str, int]) -> Part:
+    port = ports["collector"]
+    spec = python(
+        "collector",
+        layout.data,
+        ("-m", "taskscope_ui", "collect-logs", "--port", str(port)),
+        port=port,
+        ready=HttpReady(url=f"http://{HOST}:{port}/metrics"),
+        env={
+            **client(layout, ports, READER_USER),
+            "COLLECTOR_FOLDER": str(layout.folder / "collector"),
+        },
+    )
+    return Part(
+        name="collector",
+        spec=lambda: spec,
+        what="counts the lines in Elasticsearch",
+        address=f"http://{HOST}:{port}",
+        door=False,
+        port=port,
+        needs=("logs-setup",),
+        background=True,
+        scraped={_COUNTED_JOB: f"{HOST}:{port}"},
     )
 
 

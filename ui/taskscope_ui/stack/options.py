@@ -20,6 +20,7 @@ PORT_NAMES: Final = (
     "alertmanager",
     "elasticsearch",
     "shipper",
+    "collector",
     "page",
     "boards",
 )
@@ -35,7 +36,7 @@ PARTS: Final = (
     "page",
     "boards",
 )
-"""The parts that can be left out; the shipper goes with Elasticsearch."""
+"""The parts that can be left out; the shipper and the collector go with Elasticsearch."""
 
 _MAX_PORT: Final = 65_535
 _MAX_RATE: Final = 10_000

@@ -77,8 +77,10 @@ class EsUser:
 
 #: May add documents to log streams, and open a stream that a template allows; reads and deletes nothing.
 SHIPPER = EsRole(name="shipper", indices=("logs-*",), privileges=("create_doc", "auto_configure"))
-#: May search log streams.
-READER = EsRole(name="reader", indices=("logs-*",), privileges=("read", "view_index_metadata"))
+#: May search log streams, and ask how many lines each shard of them holds.
+READER = EsRole(
+    name="reader", indices=("logs-*",), privileges=("read", "view_index_metadata", "monitor")
+)
 #: May do everything; for setting up templates, never for a service. It is built in.
 ADMIN = EsRole(name="superuser")
 
