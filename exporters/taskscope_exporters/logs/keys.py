@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["KeyRole", "key_file", "key_roles", "make_keys"]
 
 _LONGEST: Final = 4096
-_LOOKUP: Final = "indices:data/read/mget*"
+_LOOKUP: Final = ("indices:data/read/mget*", "indices:admin/resolve/index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def key_roles(service: str, *, lookup: bool = False) -> tuple[KeyRole, ...]:
     Without it a line may be stored twice when its stream rolls over just while the answer to it is lost.
     """
     lines, audit = stream_patterns(service), stream_patterns(service, audit=True)
-    writes = ("create_doc", "auto_configure", *((_LOOKUP,) if lookup else ()))
+    writes = ("create_doc", "auto_configure", *(_LOOKUP if lookup else ()))
     reads = ("read", "view_index_metadata")
     return (
         KeyRole(name="shipper", streams=(lines, audit), privileges=writes),
