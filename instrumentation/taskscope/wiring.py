@@ -33,6 +33,7 @@ from taskscope.requests.middleware import AccessLog, Hooks, RequestMiddleware
 from taskscope.scraping.adminport import AdminPort
 from taskscope.scraping.answers import Answers
 from taskscope.scraping.exposition import Exposition
+from taskscope.scraping.logcontrol import LogControl
 from taskscope.scraping.scrapes import Scrapes
 from taskscope.settings import Settings
 from taskscope.telemetry import Telemetry
@@ -115,7 +116,7 @@ def instrument(
         **_span_hooks(tracer),
     )
     scrapes = Scrapes(answers.render, instruments) if metrics else None
-    admin = _admin(scrapes, settings, instruments)
+    admin = _admin(scrapes, settings, instruments, pipeline)
     own: dict[str, ASGIApp] = {}
     if scrapes is not None and admin is None:
         own[settings.metrics_path] = Exposition(scrapes, token=settings.metrics_token)
@@ -247,10 +248,14 @@ def _span_hooks(tracing: Tracing | None) -> dict[str, Any]:
 
 
 def _admin(
-    scrapes: Scrapes | None, settings: Settings, instruments: Instruments
+    scrapes: Scrapes | None,
+    settings: Settings,
+    instruments: Instruments,
+    pipeline: LogPipeline | None,
 ) -> AdminPort | None:
     if scrapes is None or settings.metrics_port is None:
         return None
+    upkeep = None if pipeline is None else pipeline.upkeep
     return AdminPort(
         scrapes,
         port=settings.metrics_port,
@@ -258,6 +263,9 @@ def _admin(
         token=settings.metrics_token,
         shared=settings.multiprocess_dir is not None,
         failed=instruments.failed,
+        logging=None
+        if upkeep is None
+        else LogControl(upkeep.verbosity, token=settings.admin_token),
     )
 
 

@@ -1,4 +1,4 @@
-"""A port of the loopback that answers scrapes and nothing else, in threads of its own.
+"""A port of the loopback that answers scrapes, and who may change the log level, in threads of its own.
 
 With it `/metrics` is not on the port that the world reaches, and a scrape does not wait for a busy event loop.
 """
@@ -16,7 +16,8 @@ from time import monotonic, sleep
 from typing import Any, Final
 
 from taskscope.errors import InstrumentError
-from taskscope.scraping.exposition import FAILED, UNKNOWN, Answer, allowed, headers_of
+from taskscope.scraping.exposition import FAILED, REFUSED, UNKNOWN, Answer, allowed, headers_of
+from taskscope.scraping.logcontrol import LOGGING_PATH, MOST_BYTES, LogControl
 from taskscope.scraping.scrapes import Scrapes, formatted, gzips
 
 __all__ = ["AdminPort"]
@@ -27,11 +28,13 @@ _CALLER_S: Final = 5.0
 _POLL_S: Final = 0.1
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOT_HERE: Final = Answer(404, b"")
+BROKEN: Final = Answer(500, b"the change could not be made; the service's log says why\n")
 
 
 class AdminPort:
     """Answers `path` on `port` of the loopback from `start` to `close`; 0 takes any free port.
 
+    logging: what answers `/logging`, or None.
     shared: several worker processes listen on the same port, and the system picks one for each connection.
     At most 8 scrapes at once; one more is hung up on. A caller that has not said what it wants within 5 s is not
     listened to any longer, and one that does not take its answer within 5 s is hung up on.
@@ -46,7 +49,9 @@ class AdminPort:
         token: str | None,
         shared: bool,
         failed: Callable[[str, BaseException | None], None],
+        logging: LogControl | None = None,
     ) -> None:
+        self._logging = logging
         self._scrapes = scrapes
         self._wanted = port
         self._path = path
@@ -94,6 +99,18 @@ class AdminPort:
         except Exception:  # noqa: BLE001 - counted by Scrapes; whatever a collector raises, the answer is 500
             return FAILED
         return Answer(200, body, wanted.content_type, zipped)
+
+    def controlled(
+        self, method: str, path: str, header: Callable[[str], str], body: bytes
+    ) -> Answer | None:
+        """What a request to `/logging` gets; None for another path, or where nothing is logged. Never raises."""
+        if self._logging is None or path.partition("?")[0] != LOGGING_PATH:
+            return None
+        try:
+            return self._logging.answer(method, header("authorization"), body)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is an answer, and counted
+            self._failed("logs", error)
+            return BROKEN
 
     def failed(self, error: BaseException) -> None:
         """A fault of a connection is counted."""
@@ -176,8 +193,28 @@ class _Caller(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(body=False)
 
+    def do_PUT(self) -> None:
+        self._change()
+
+    def do_DELETE(self) -> None:
+        self._change()
+
     def _answer(self, *, body: bool) -> None:
-        answer = self.server.owner.answer(self.path, lambda name: self.headers.get(name, ""))
+        owner = self.server.owner
+        answer = owner.controlled(self.command, self.path, self._header, b"")
+        self._send(answer or owner.answer(self.path, self._header), body=body)
+
+    def _change(self) -> None:
+        size = self._header("content-length")
+        given = self.rfile.read(min(int(size), MOST_BYTES + 1)) if size.isdecimal() else b""
+        answer = self.server.owner.controlled(self.command, self.path, self._header, given)
+        self._send(answer or REFUSED, body=True)
+
+    def _header(self, name: str) -> str:
+        found: str = self.headers.get(name, "")
+        return found
+
+    def _send(self, answer: Answer, *, body: bool) -> None:
         self.send_response(answer.status)
         for name, value in headers_of(answer):
             self.send_header(name.decode(), value.decode("latin-1"))
