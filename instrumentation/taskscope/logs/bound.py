@@ -255,6 +255,6 @@ def _finished(level: str, name: str, event: object, fields: dict[str, object]) -
 def _opened(text: str | bytes) -> object:
     """What a renderer of JSON had rendered, or the text."""
     if text[:1] in ("{", b"{"):
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             return msgspec.json.decode(text)
     return text

@@ -79,7 +79,7 @@ def read(folder: Path) -> Change | None:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             return None
         change = msgspec.json.decode(os.read(fd, _MOST_BYTES), type=Change)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     finally:
         os.close(fd)

@@ -54,7 +54,7 @@ class LogControl:
             return _LONG
         try:
             return self._answered(method, body)
-        except (SettingsError, msgspec.DecodeError) as error:
+        except (SettingsError, msgspec.DecodeError, UnicodeDecodeError) as error:
             return Answer(422, f"{error}\n".encode())
 
     def _answered(self, method: str, body: bytes) -> Answer:
