@@ -159,7 +159,7 @@ class AccessLines:
 
     def _quoted(self, text: str) -> str:
         """The text as JSON, made safe as every value of a line is; empty if it was cut off."""
-        shown, cut = quoted(text, self._encoder.redact)
+        shown, cut = quoted(text, self._encoder.words)
         return "" if cut else shown
 
     def _through_chain(self, request: RequestContext, ended: Ended, failed: bool) -> None:

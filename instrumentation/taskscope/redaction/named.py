@@ -35,11 +35,15 @@ _ESCAPED: Final = re.compile(r"[bBnNrRuUfF]{0,2}(?P<end>\\{1,7}[\"'])")
 _BARE: Final = re.compile(
     r"""(?:[^\s"'&,;)\]}]|[,;)\]}](?![\w.\-"']{0,64}\s?[=:]|[\s"'&,;)\]}]|\Z))++"""
 )
-_LINE: Final = re.compile(r"""(?:=\\?"[^"\r\n]*+"?|=\\?'[^'\r\n]*+'?|[^\r\n"'])++""")
+_LINE: Final = re.compile(r"[^\r\n]++")
+# Another name and its sign at the end of what looked like a value, before a quotation.
+_TAIL: Final = re.compile(r"(?P<name>[\w.\-]{1,64})[=:]{1,2}[bBnNrRuU]?\Z")
+_TAIL_CHARS: Final = 80
 _PART: Final = re.compile(
     r""""(?:[^"\\]|\\.)*+(?:"|\\?\Z)|'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|[\[({]|[\])}]""", re.DOTALL
 )
 _OPENING: Final = "[({"
+_QUOTES: Final = ('"', "'", "\\")
 _WHOLE_LINE: Final = re.compile(r"(?:authorization|cookies?)\Z", re.IGNORECASE)
 _LONGEST: Final = 256
 _ECHOES: Final = frozenset({"input", "input_value"})
@@ -62,6 +66,10 @@ def hide_named(text: str, secret: Secret) -> str:
         if not hides:
             continue
         end = _end_of_value(text, at, whole_line=_WHOLE_LINE.search(name) is not None)
+        if text[end : end + 1] in _QUOTES and (
+            tail := _TAIL.search(text, max(at, end - _TAIL_CHARS), end)
+        ):
+            end = tail.start() if secret(tail["name"]) else end
         if end > at:
             kept += text[copied:at], MARK
             copied = at = end
