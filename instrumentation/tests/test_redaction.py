@@ -96,6 +96,7 @@ def test_a_name_that_tells_of_none_is_left(key: str) -> None:
         (f"api_key => {NEEDLE}", NEEDLE),
         (f"bad token: password='{NEEDLE}'", NEEDLE),
         (f"token=abc|password='{NEEDLE}'", NEEDLE),
+        (f"Pass= \nAuthorization: Digest name='ann', response='{NEEDLE}'", NEEDLE),
         (f"'token=abc=', x, password='{NEEDLE}'", NEEDLE),
         (f"Cookie: a='x', b={NEEDLE}; c='{NEEDLE}'", NEEDLE),
         (f'password = """{NEEDLE}"""', NEEDLE),

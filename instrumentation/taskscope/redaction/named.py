@@ -36,9 +36,8 @@ _BARE: Final = re.compile(
     r"""(?:[^\s"'&,;)\]}]|[,;)\]}](?![\w.\-"']{0,64}\s?[=:]|[\s"'&,;)\]}]|\Z))++"""
 )
 _LINE: Final = re.compile(r"[^\r\n]++")
-# Another name and its sign at the end of what looked like a value, before a quotation.
-_TAIL: Final = re.compile(r"(?P<name>[\w.\-]{1,64})[=:]{1,2}[bBnNrRuU]?\Z")
-_TAIL_CHARS: Final = 80
+_MOST_INNER: Final = 32
+_SIGN_CHARS: Final = 24
 _PART: Final = re.compile(
     r""""(?:[^"\\]|\\.)*+(?:"|\\?\Z)|'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|[\[({]|[\])}]""", re.DOTALL
 )
@@ -65,18 +64,30 @@ def hide_named(text: str, secret: Secret) -> str:
             hides = secret(name[1:][-_LONGEST:]) or name[1:] == "[parameters"
         if not hides:
             continue
-        end = _end_of_value(text, at, whole_line=_WHOLE_LINE.search(name) is not None)
-        if text[end : end + 1] in _QUOTES and (
-            tail := _TAIL.search(text, max(at, end - _TAIL_CHARS), end)
-        ):
-            end = tail.start() if secret(tail["name"]) else end
+        end = _whole_end(text, at, _end_of_value(text, at, name), secret)
         if end > at:
             kept += text[copied:at], MARK
             copied = at = end
     return "".join((*kept, text[copied:])) if kept else text
 
 
-def _end_of_value(text: str, at: int, *, whole_line: bool) -> int:
+def _whole_end(text: str, at: int, end: int, secret: Secret) -> int:
+    """The end of a value and of all whose names stand in it: what looked like one may be two, by a lost quotation."""
+    place = at
+    for _ in range(_MOST_INNER):
+        while inner := _NAME.search(text, place, end + _SIGN_CHARS):
+            place = inner.end()
+            if inner.start() >= end:
+                return end
+            if secret(inner["name"][-_LONGEST:]):
+                break
+        else:
+            return end
+        end = max(end, _end_of_value(text, place, inner["name"]))
+    return len(text)
+
+
+def _end_of_value(text: str, at: int, name: str) -> int:
     """Where the value that begins at `at` ends; `at` itself if there is nothing to hide."""
     if text.startswith(MARK, at) or _NOTHING.match(text, at):
         return at
@@ -85,7 +96,7 @@ def _end_of_value(text: str, at: int, *, whole_line: bool) -> int:
         return closed.end() if closed else len(text)
     if quoted := _QUOTED.match(text, at):
         return quoted.end()
-    if whole_line:
+    if _WHOLE_LINE.search(name):
         line = _LINE.match(text, at)
         return line.end() if line else at
     if text[at : at + 1] in _OPENING and at < len(text):
