@@ -23,8 +23,19 @@ from taskscope.testing.loss import CELLS, Node, Outcome, Pace, World, played, ta
 
 TASKSCOPE: Final = (sys.executable, "-m", "taskscope_ui")
 CATALOGUE: Final = ("--app", "loss_catalogue")
+WORKER: Final = """
+import os
+from taskscope import Catalogue
+from taskscope.testing.loss.writer import main
+from taskscope_exporters.logs.inline import BackgroundShipper
+from taskscope_exporters.logs.run import to_stderr
+from taskscope_exporters.logs.settings import ShipSettings
+catalogue = Catalogue.load("loss_catalogue")
+with BackgroundShipper(ShipSettings.from_environ(os.environ), catalogue=catalogue, port=None, say=to_stderr):
+    main()
+"""
 QUICK: Final = Pace(
-    rate=300.0, before_s=1.0, after_s=1.0, outage_s=3.0, settle_s=60.0, segment_bytes=65_536
+    rate=300.0, before_s=1.0, after_s=1.0, outage_s=3.0, settle_s=60.0, segment_bytes=524_288
 )
 
 
@@ -60,6 +71,7 @@ def run(names: list[str], rounds: int, pace: Pace) -> list[Outcome]:
                         ship=(*TASKSCOPE, "ship", "--port", "0", "--patience", "0", *CATALOGUE),
                         setup=(*TASKSCOPE, "logs", "setup", *CATALOGUE),
                         replay=(*TASKSCOPE, "logs", "replay", *CATALOGUE),
+                        worker=(sys.executable, "-c", WORKER),
                         folder=Path(folder, service),
                         service=service,
                         pace=pace,

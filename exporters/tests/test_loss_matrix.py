@@ -16,10 +16,21 @@ from taskscope.testing.loss import CELLS, Cell, Node, Outcome, Pace, World, play
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(280)]
 
 PACE = Pace(
-    rate=200.0, before_s=0.5, after_s=0.5, outage_s=2.0, settle_s=60.0, segment_bytes=65_536
+    rate=100.0, before_s=0.5, after_s=0.5, outage_s=2.0, settle_s=60.0, segment_bytes=262_144
 )
 TASKSCOPE = (sys.executable, "-m", "taskscope_ui")
 CATALOGUE = ("--app", "loss_catalogue")
+WORKER = """
+import os
+from taskscope import Catalogue
+from taskscope.testing.loss.writer import main
+from taskscope_exporters.logs.inline import BackgroundShipper
+from taskscope_exporters.logs.run import to_stderr
+from taskscope_exporters.logs.settings import ShipSettings
+catalogue = Catalogue.load("loss_catalogue")
+with BackgroundShipper(ShipSettings.from_environ(os.environ), catalogue=catalogue, port=None, say=to_stderr):
+    main()
+"""
 SHORT = [cell for cell in CELLS if not cell.long]
 
 
@@ -30,6 +41,7 @@ def world(node: Node, folder: Path, cell: Cell) -> World:
         ship=(*TASKSCOPE, "ship", "--port", "0", "--patience", "0", *CATALOGUE),
         setup=(*TASKSCOPE, "logs", "setup", *CATALOGUE),
         replay=(*TASKSCOPE, "logs", "replay", *CATALOGUE),
+        worker=(sys.executable, "-c", WORKER),
         folder=folder / service,
         service=service,
         pace=PACE,
@@ -44,7 +56,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fut
         node = Node(folder / "elasticsearch")
     except Missing as missing:
         pytest.skip(str(missing))
-    with closing(node), ThreadPoolExecutor(4) as beside, ThreadPoolExecutor(1) as alone:
+    with closing(node), ThreadPoolExecutor(3) as beside, ThreadPoolExecutor(1) as alone:
         quiet = {
             cell.name: beside.submit(played, cell, world(node, folder, cell))
             for cell in SHORT

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Final
 
+from taskscope.testing.loss.processes import Process
 from taskscope.testing.loss.world import NO_LOGIN, World
+from taskscope.testing.waiting import until
 
 __all__ = [
     "application_killed",
@@ -17,6 +20,7 @@ __all__ = [
 ]
 
 _SAID_S: Final = 60.0
+_LOCK: Final = "shipper.lock"
 
 
 def server_down(world: World) -> None:
@@ -72,15 +76,30 @@ def shipper_killed(world: World) -> None:
 
 
 def leader_killed(world: World) -> None:
-    """Of two shippers one works and one waits; the one that works dies, and the other takes over."""
-    leader = world.shipper()
-    world.write_all()
+    """Every worker could ship and one does; it dies, lines and all, and another takes over; then that one dies too."""
+    world.write_all(ships=True)
     world.flowing()
-    world.shipper().says("waits to take over", within_s=_SAID_S)
-    world.log_for(world.pace.before_s)
-    leader.kill()
-    world.flowing()
+    for _ in range(2):
+        world.log_for(world.pace.before_s / 2)
+        _leader(world).kill()
+        world.write(ships=True)
+        world.flowing()
     world.log_for(world.pace.after_s)
+    world.shipper()
+
+
+def _leader(world: World) -> Process:
+    """The worker that holds the spool's lock, as the kernel tells. Raises AssertionError if none does."""
+    lock = (world.spool / _LOCK).stat().st_ino
+
+    def holder() -> Process | None:
+        table = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
+        pids = {
+            int(row[4]) for row in table if row[1] == "FLOCK" and int(row[5].split(":")[2]) == lock
+        }
+        return next((writer for writer in world.writers if writer.pid in pids), None)
+
+    return until(holder, within_s=_SAID_S, saying="a worker leads") or world.writers[0]
 
 
 def wrong_key(world: World) -> None:
@@ -95,8 +114,10 @@ def wrong_key(world: World) -> None:
     world.log_for(world.pace.before_s)
     world.node.revoke(first)
     shipper.says("does not know this login (401)", within_s=_SAID_S)
+    world.node.refresh(world.stream)
     stood = world.node.count(world.stream)
     world.log_for(world.pace.before_s)
+    world.node.refresh(world.stream)
     if world.node.count(world.stream) != stood:
         raise AssertionError("a revoked key goes on writing; revoke the one that the shipper has")
     file.write_text(world.node.new_key().encoded)

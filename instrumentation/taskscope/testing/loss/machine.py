@@ -46,13 +46,13 @@ def clock_set_back(world: World) -> None:
     """The application's clock is set back by an hour, forth by two, and back for good; others start meanwhile."""
     clock = wall_clock(world.folder)
     world.shipper()
-    world.write_all(**clock.environ)
+    world.write_all(environ=clock.environ)
     world.flowing()
     for ahead in (-_HOUR_S, _HOUR_S, -2 * _HOUR_S):
         world.log_for(world.pace.before_s / 2)
         clock.step(ahead)
         world.flowing()
     world.writers[0].stop()
-    world.write(**clock.environ)
+    world.write(environ=clock.environ)
     world.log_for(world.pace.after_s)
     world.note = f"the lines tell of {world.node.hours(world.stream)} hours"

@@ -21,6 +21,7 @@ __all__ = ["ApiKey", "Node"]
 
 _PAGE: Final = 10_000
 _TIMEOUT_S: Final = 60
+_RECOVERING: Final = 503
 _WRITTEN: Final[Mapping[str, Any]] = {"exists": {"field": "labels.writer"}}
 
 _WRITER: Final[Mapping[str, Any]] = {
@@ -141,20 +142,36 @@ class Node:
         return len(found["aggregations"]["hours"]["buckets"])
 
     def count(self, stream: str) -> int:
-        """How many documents the writers' lines have become; 0 while the stream is not there."""
-        from elasticsearch import NotFoundError
+        """How many documents of the writers can be found, a second after they came; 0 while there is no stream."""
+        found = until(
+            lambda: self._count(stream), within_s=_TIMEOUT_S, saying="the server can be searched"
+        )
+        return found[0] if found else 0
+
+    def refresh(self, stream: str) -> None:
+        """All that the stream holds can be found."""
+        self.client.indices.refresh(index=stream)
+
+    def _count(self, stream: str) -> tuple[int] | None:
+        import elasticsearch
 
         try:
-            self.client.indices.refresh(index=stream)
-            return int(self.client.count(index=stream, query=_WRITTEN)["count"])
-        except NotFoundError:
-            return 0
+            return (int(self.client.count(index=stream, query=_WRITTEN)["count"]),)
+        except elasticsearch.NotFoundError:
+            return (0,)
+        except elasticsearch.ConnectionError:
+            return None
+        except elasticsearch.ApiError as error:
+            if error.meta.status != _RECOVERING:
+                raise
+            return None
 
     def documents(self, stream: str) -> Counter[tuple[str, int]]:
         """How many documents there are by writer and number, each one looked at."""
         found: Counter[tuple[str, int]] = Counter()
-        if not self.count(stream):
+        if not self.client.indices.exists(index=stream):
             return found
+        self.refresh(stream)
         pit = self.client.open_point_in_time(index=stream, keep_alive="2m")["id"]
         after: list[Any] | None = None
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,8 +28,10 @@ NO_LOGIN: Final = {"ELASTICSEARCH_USERNAME": "", "ELASTICSEARCH_PASSWORD": ""}
 """For a shipper that is given a key instead."""
 
 _T = TypeVar("_T")
+_WRITER: Final = (sys.executable, "-m", "taskscope.testing.loss.writer")
+_NONE: Final[Mapping[str, str]] = {}
 _START_S: Final = 60.0
-_LOOK_S: Final = 0.1
+_LOOK_S: Final = 0.2
 _NUMBER_BYTES: Final = len(number(0))
 
 
@@ -55,17 +57,18 @@ class World:
     """One run of one cell. folder: of this run alone. service: whose data stream it is.
 
     ship, setup, replay: the words that move a spool's lines for ever, that put the templates, and that send dead
-    letters again; all find what they need in the environment. prefix: words before those of writers and shippers.
+    letters again; worker: those of a writer that ships as well, in its own process. All find what they need in the
+    environment. prefix: words before those of writers and shippers.
     """
 
     node: Node
     ship: tuple[str, ...]
     setup: tuple[str, ...]
     replay: tuple[str, ...]
+    worker: tuple[str, ...]
     folder: Path
     service: str
     pace: Pace
-    say: Callable[[str], None] = lambda _: None
     prefix: tuple[str, ...] = ()
     spool: Path = field(init=False)
     seen: Path = field(init=False)
@@ -88,30 +91,28 @@ class World:
         """The data stream that the lines go to."""
         return f"logs-{self.service}-local"
 
-    def write(self, *more: str, **environ: str) -> Process:
-        """One more writer logs, and its first line is recorded."""
+    def write(self, *more: str, ships: bool = False, environ: Mapping[str, str] = _NONE) -> Process:
+        """One more writer is started. ships: whether it is one that ships as well. environ: on top of the usual."""
         name = f"w{len(self.writers)}"
-        words = [
-            *self.prefix,
-            sys.executable,
-            "-m",
-            "taskscope.testing.loss.writer",
-            "--name",
-            name,
-        ]
+        words = [*self.prefix, *(self.worker if ships else _WRITER), "--name", name]
         words += ["--records", str(self.records), "--service", self.service]
         words += ["--rate", str(self.pace.rate), *more]
+        login = self._login(self.node.url) if ships else {}
         writer = Process(
-            words, environ={**self._environ(), **environ}, said=self.folder / f"{name}.txt"
+            words,
+            environ={**self._environ(), **login, **environ},
+            said=self.folder / f"{name}.txt",
         )
         self.writers.append(writer)
         return writer
 
-    def write_all(self, *more: str, **environ: str) -> None:
+    def write_all(
+        self, *more: str, ships: bool = False, environ: Mapping[str, str] = _NONE
+    ) -> None:
         """All writers log, and each has recorded a line."""
         names = [f"w{len(self.writers) + at}" for at in range(self.pace.writers)]
         for _ in names:
-            self.write(*more, **environ)
+            self.write(*more, ships=ships, environ=environ)
         for name in names:
             until(partial(self.stored, name), within_s=_START_S, saying=f"{name} logs")
 

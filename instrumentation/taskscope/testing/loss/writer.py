@@ -20,7 +20,7 @@ from taskscope.logs import configure, get_logger
 from taskscope.settings import Settings
 from taskscope.testing.loss.outcome import DROPPED, END, STORED, number
 
-_LOOK_S = 0.005
+_LOOK_S = 0.01
 _WARNING_EVERY = 20
 
 
