@@ -63,6 +63,8 @@ LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _OTHER_WORDS: Final = {"warn": "warning", "fatal": "critical", "err": "error"}
 _STATUS: Final = "http.response.status_code"
 _DURATION: Final = "event.duration"
+_LONGEST: Final = 500
+_MOST_TERMS: Final = 50
 _OUTCOMES: Final = frozenset({"success", "failure", "unknown"})
 
 _TERM: Final = re.compile(r'(-?)(?:([A-Za-z_@][\w.@\-]*):)?(?:"([^"]*)"|(\S+))\s*')
@@ -89,6 +91,8 @@ def parse(text: str) -> tuple[Condition, ...]:
             raise QueryError(f"{text[at:]!r} cannot be read; close the quotation mark")
         at = term.end()
         found.append(_condition(term))
+    if len(found) > _MOST_TERMS:
+        raise QueryError(f"{len(found)} words are too many; ask for at most {_MOST_TERMS}")
     return tuple(found)
 
 
@@ -101,10 +105,17 @@ def _condition(term: re.Match[str]) -> Condition:
     value = quoted if quoted is not None else bare
     if name and value.startswith("//"):  # an address, not a field
         name, value = "", f"{name}:{value}"
+    _bounded(value)
     if not value.strip():
         raise QueryError(f"{term[0].strip()!r} has no value; write one, or * for any")
     made = _named(name, value, quoted is not None) if name else _words(value, quoted is not None)
     return Not(condition=made) if minus else made
+
+
+def _bounded(value: str) -> None:
+    """Raises QueryError for what is longer than any word: the server refuses patterns of 1,000 characters."""
+    if len(value) > _LONGEST:
+        raise QueryError(f"{value[:40]!r}… is too long; ask for at most {_LONGEST} characters")
 
 
 def _words(value: str, quoted: bool) -> Condition:
@@ -141,6 +152,7 @@ def field_of(name: str) -> str:
 
 def exactly(field: str, value: str) -> Condition:
     """The field has this value; a `*` in it stands for any text. Raises QueryError."""
+    _bounded(value)
     if "*" not in value:
         return Is(field=field, value=value)
     if field.startswith("labels.") and value.find("*") != len(value) - 1:
