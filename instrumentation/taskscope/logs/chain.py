@@ -72,7 +72,12 @@ def configure(
         burst=settings.log_burst,
     )
     pipeline.sample = AccessSample(share=settings.log_sample, slow_s=settings.slow_request_s)
-    pipeline.upkeep = Upkeep(pipeline, level=settings.log_level, share=settings.log_sample)
+    pipeline.upkeep = Upkeep(
+        pipeline,
+        level=settings.log_level,
+        share=settings.log_sample,
+        signal=settings.log_signal,
+    )
     pipeline.add(_StructlogRoute(pipeline))
     pipeline.add(
         StdlibRoute(
@@ -90,7 +95,7 @@ def configure(
             failed=pipeline.failed,
         )
     )
-    pipeline.upkeep.signal(settings.log_signal)
+    pipeline.upkeep.listen()
     pipeline.upkeep.verbosity.look()
     pipeline.identity = Identity(
         service_name=service_name, key=_user_key(settings, on_error=on_error)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
-__all__ = ["EVERY_S", "Keeper", "on_signal"]
+__all__ = ["EVERY_S", "Keeper", "is_ours", "on_signal"]
 
 EVERY_S: Final = 1.0
 """Seconds between two rounds."""
@@ -94,17 +94,22 @@ def _run(
         del work
 
 
-def on_signal(name: str, told: Callable[[], None]) -> Callable[[], None]:
+def is_ours(name: str) -> bool:
+    """Whether a handler of ours stands at the signal."""
+    number = getattr(signal, name, None)
+    return number is not None and isinstance(signal.getsignal(number), _Handler)
+
+
+def on_signal(name: str, told: Callable[[], None]) -> Callable[[], None] | None:
     """The signal calls `told`, unless the service has a handler of its own for it. Gives what takes that back.
 
-    Only the main thread may say so; in any other nothing happens. name: of the signal, or `none`.
+    Only the main thread may say so; None if nothing was done. name: of the signal, or `none`.
     """
     number = getattr(signal, name, None)
     if number is None or threading.current_thread() is not threading.main_thread():
-        return _nothing
-    found = signal.getsignal(number)
-    if found is not signal.SIG_DFL and not isinstance(found, _Handler):
-        return _nothing
+        return None
+    if signal.getsignal(number) is not signal.SIG_DFL and not is_ours(name):
+        return None
     handler = _Handler(told)
 
     signal.signal(number, handler)
@@ -125,7 +130,3 @@ class _Handler:
 
     def __call__(self, _number: int, _frame: object) -> None:
         self._told()
-
-
-def _nothing() -> None:
-    return None

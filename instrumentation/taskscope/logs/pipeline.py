@@ -233,6 +233,7 @@ class LogPipeline:
             route.install()
         if self.upkeep is not None:
             self.upkeep.start()
+            self.upkeep.listen()
 
     def close(self) -> None:
         """Everything logged is on disk, and logging is as it was before `configure`."""

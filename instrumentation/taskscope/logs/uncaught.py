@@ -47,7 +47,7 @@ class UncaughtRoute:
         self._receives = receives
         self._failed = failed
         self._before: tuple[Any, Any, Any] | None = None
-        self._under_way: set[tuple[int, int]] = set()
+        self._under_way: set[tuple[int | None, int]] = set()
         self._loops: list[tuple[asyncio.AbstractEventLoop, Any]] = []
 
     def install(self) -> None:
@@ -97,7 +97,7 @@ class UncaughtRoute:
         self, kind: type[BaseException], error: BaseException, trace_back: TracebackType | None
     ) -> None:
         if not issubclass(kind, _ENDINGS):
-            self._tell("critical", "uncaught exception", (kind, error, trace_back))
+            self._tell("critical", "uncaught exception", (kind, error, trace_back), place=0)
         self._pass_on(0, kind, error, trace_back)
 
     def _in_thread(self, found: threading.ExceptHookArgs) -> None:
@@ -108,6 +108,7 @@ class UncaughtRoute:
                 "error",
                 "uncaught exception in a thread",
                 (found.exc_type, error, found.exc_traceback),
+                place=1,
                 **{"process.thread.name": name},
             )
         self._pass_on(1, found)
@@ -119,6 +120,7 @@ class UncaughtRoute:
                 "error",
                 "exception that could not be raised",
                 (found.exc_type, error, found.exc_traceback),
+                place=2,
                 within=_named(found.object),
                 said=found.err_msg,
             )
@@ -136,9 +138,18 @@ class UncaughtRoute:
         if former is not None:
             former(loop, context)
 
-    def _tell(self, level: str, message: str, exc_info: ExcInfo | None, **fields: object) -> None:
+    def _tell(
+        self,
+        level: str,
+        message: str,
+        exc_info: ExcInfo | None,
+        *,
+        place: int | None = None,
+        **fields: object,
+    ) -> None:
         try:
-            if self._receives():
+            # The hooks of several pipelines may lead back to one another.
+            if self._receives() and (place, threading.get_ident()) not in self._under_way:
                 if exc_info is not None:
                     fields["exc_info"] = exc_info
                 self._log(level, _LOGGER, message, message, fields)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from taskscope.errors import SettingsError
-from taskscope.logs.keeper import Keeper, on_signal
+from taskscope.logs.keeper import Keeper, is_ours, on_signal
 from taskscope.logs.verbosity import State, Verbosity
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Upkeep:
     """The upkeep of one pipeline, in a thread of its own from the first line on, and in each forked child anew.
 
     level, share: the settings' level and share of access lines, which hold unless somebody asks for others.
+    signal: the name of the one that asks for DEBUG, or `none`.
     now: seconds since 1970. monotonic: seconds of a steady clock.
     """
 
@@ -35,6 +36,7 @@ class Upkeep:
         *,
         level: str,
         share: float,
+        signal: str = "none",
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -42,6 +44,7 @@ class Upkeep:
         self._monotonic = monotonic
         self._said = monotonic()
         self._keeper = Keeper(self.round, failed=self._failed)
+        self._signal = signal
         self._unsignal: Callable[[], None] | None = None
         self.verbosity = Verbosity(
             pipeline.spool.folder,
@@ -53,14 +56,17 @@ class Upkeep:
             monotonic=monotonic,
         )
 
-    def signal(self, name: str) -> None:
-        """The signal asks for DEBUG, or for the settings again. Only the main thread can say so."""
-        if self._unsignal is None:
-            self._unsignal = on_signal(name, self._told)
-
     def start(self) -> None:
         """The rounds go on in this process. Never raises."""
         self._keeper.start()
+
+    def listen(self) -> None:
+        """The signal asks for DEBUG, or for the settings again; so it does after a server has reset all signals.
+
+        Only the main thread can say so, and no handler of the service is replaced.
+        """
+        if self._unsignal is None or not is_ours(self._signal):
+            self._unsignal = on_signal(self._signal, self._told) or self._unsignal
 
     def round(self) -> None:
         """One round: what others were asked for holds here, what was left out is said, the routes lead here."""
