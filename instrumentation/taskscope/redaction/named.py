@@ -127,7 +127,7 @@ def _end_of_brackets(text: str, at: int) -> int:
 _ROW: Final = re.compile(r"(Failing row contains )\((?!\[redacted\]\))[^\r\n]*")
 _KEY: Final = re.compile(r"(Key \([^)\r\n]{1,256}\)=)\((?!\[redacted\]\))[^\r\n]*\)")
 _INSERT: Final = re.compile(
-    r"\b(?:insert|replace)\s{1,8}into\s[^()]{1,256}\((?P<columns>[^()]{1,4096})\)\s{0,8}values\s{0,8}",
+    r"(?:insert|replace)\s{1,8}into\s[^()]{1,256}\((?P<columns>[^()]{1,4096})\)\s{0,8}values\s{0,8}",
     re.IGNORECASE,
 )
 _AND_MORE: Final = re.compile(r"\s{0,8},\s{0,8}(?=\()")

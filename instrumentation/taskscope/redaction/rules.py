@@ -118,9 +118,9 @@ class Redaction:
         return walk.named(key, value) if key else walk.value(value)
 
     def _once(self, text: str) -> str:
-        text = hide_tokens(text)
         if ":" in text or "=" in text or "'" in text or '"' in text or ">" in text or "--" in text:
             text = hide_named(text, self.secret)
+        text = hide_tokens(text)
         if "(" in text and (" contains (" in text or "Key (" in text or "alues" in text.lower()):
             text = hide_statements(text, self.secret)
         for hide in self._more:
