@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Emit", "LogPipeline", "Route"]
 
 _T = TypeVar("_T")
+
+_MOST_WITHIN: Final = 3
+"""The most lines that are made within one another, where a value's own text is logged while it is asked for."""
 
 _NAME_CHARS: Final = 200
 _URGENT: Final = {"warning": WARNINGS, "error": ERRORS, "critical": ERRORS}
@@ -102,6 +106,7 @@ class LogPipeline:
         self._echo = echo
         self._complaints = complaints
         self._once = OncePerMinute(monotonic=monotonic)
+        self._making = threading.local()
         self.routes: list[Route] = []
         self.sample = AccessSample(share=1.0)
         self.upkeep: Upkeep | None = None
@@ -180,6 +185,11 @@ class LogPipeline:
         created: int | None = None,
     ) -> None:
         """One event is one line in the spool, or is counted as dropped. Never raises an Exception."""
+        depth: int = getattr(self._making, "depth", 0)
+        if depth >= _MOST_WITHIN:
+            self.unencoded(RecursionError("a value logs while it is logged"), level)
+            return
+        self._making.depth = depth + 1
         try:
             line = self.encoder.line(
                 event, level=level, logger=logger, exc_info=exc_info, created=created
@@ -187,6 +197,8 @@ class LogPipeline:
         except Exception as error:  # noqa: BLE001 # logging must not fail the work it tells of
             self.unencoded(error, level)
             return
+        finally:
+            self._making.depth = depth
         self.put(line, level)
 
     def put(self, line: bytes, level: str) -> None:
