@@ -204,7 +204,7 @@ class Hook(NamedTuple):
 
 
 HOOKS = {
-    "redactor": Hook("logs", "taskscope.redaction.rules.Redaction.text"),
+    "redactor": Hook("logs", "taskscope.redaction.rules.Redaction.text", early=True),
     "text cleaner": Hook("logs", "taskscope.logs.ecs.visible"),
     "bound logger": Hook("logs", "taskscope.logs.bound._log"),
     "event's rate": Hook("logs", "taskscope.logs.events.Events.allowed"),
