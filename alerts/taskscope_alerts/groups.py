@@ -11,6 +11,7 @@ from typing import Final
 from taskscope.catalogue import Catalogue
 from taskscope_alerts.absence import absence_alerts
 from taskscope_alerts.burnrate import fast_burn, slow_burn
+from taskscope_alerts.loglines import log_alerts
 from taskscope_alerts.recording import (
     FAST_INTERVAL_S,
     service_recordings,
@@ -52,6 +53,7 @@ def groups(catalogue: Catalogue) -> tuple[Group, ...]:
     for subject, alerts in (
         ("absence", absence_alerts(catalogue)),
         ("saturation", saturation_alerts(catalogue)),
+        ("logs", log_alerts(catalogue)),
         ("telemetry", telemetry_alerts(catalogue)),
     ):
         made.append(

@@ -1,4 +1,4 @@
-"""What fills up, blocks or lags: the database pool, the event loop, file descriptors, the log path.
+"""What fills up, blocks or lags: the database pool, the event loop, file descriptors.
 
 These are causes, not harm to users, which the objectives' burn tells: each is a ticket.
 """
@@ -14,15 +14,11 @@ from taskscope.catalogue.builtin import (
     DB_PENDING,
     DB_TIMEOUTS,
     EVENT_LOOP_LAG,
-    LOG_AGE,
-    LOG_DEAD_LETTERS,
-    LOG_DROPPED,
-    LOG_SHIPPER_UP,
     PROCESS_MAX_FDS,
     PROCESS_OPEN_FDS,
 )
 from taskscope.catalogue.promql import escape, number, selector
-from taskscope_alerts.advice import blocked, logs, saturated
+from taskscope_alerts.advice import blocked, saturated
 from taskscope_alerts.expression import all_of, binary
 from taskscope_alerts.rule import Alert
 from taskscope_alerts.ticket import ticket
@@ -30,7 +26,6 @@ from taskscope_alerts.ticket import ticket
 __all__ = [
     "FD_LIMIT",
     "LAG_LIMIT_S",
-    "LOG_AGE_LIMIT_S",
     "POOL_LIMIT",
     "TIMEOUT_LIMIT",
     "saturation_alerts",
@@ -41,23 +36,18 @@ TIMEOUT_LIMIT: Final = Decimal("0.1")
 """Callers a second that may give up waiting for a connection."""
 LAG_LIMIT_S: Final = Decimal("0.25")
 FD_LIMIT: Final = Decimal("0.8")
-LOG_AGE_LIMIT_S: Final = 60
 
 _LEAST_BEATS: Final = 30
 """Of the 3,000 in five minutes; a loop that is held for ten seconds at a time beats as rarely."""
 
 
 def saturation_alerts(catalogue: Catalogue) -> tuple[Alert, ...]:
-    """Every alert about something that is full, late or lost."""
+    """Every alert about something that is full or late."""
     return (
         _pool(catalogue),
         _timeouts(catalogue),
         _loop(catalogue),
         _descriptors(catalogue),
-        _age(catalogue),
-        _dropped(catalogue),
-        _dead_letters(catalogue),
-        _disconnected(catalogue),
     )
 
 
@@ -137,66 +127,4 @@ def _descriptors(catalogue: Catalogue) -> Alert:
             "At 100 % it can accept no connection and open no file."
         ),
         runbook=saturated.descriptors(catalogue),
-    )
-
-
-def _age(catalogue: Catalogue) -> Alert:
-    return ticket(
-        catalogue,
-        LOG_AGE,
-        name="LogDeliveryDelayed",
-        expr=f"max({selector(catalogue, LOG_AGE)}) > {LOG_AGE_LIMIT_S}",
-        hold="2m",
-        summary="the oldest log line not yet in Elasticsearch is {{ $value | humanizeDuration }} old",
-        description=(
-            f"Log lines have reached Elasticsearch more than {LOG_AGE_LIMIT_S} s late for 2 minutes; the oldest is "
-            "{{ $value | humanizeDuration }} old. Nothing is lost: they wait in the spool until it is full."
-        ),
-        runbook=logs.log_path(catalogue),
-    )
-
-
-def _dropped(catalogue: Catalogue) -> Alert:
-    return ticket(
-        catalogue,
-        LOG_DROPPED,
-        name="LogLinesDropped",
-        expr=f"sum by (reason) (increase({selector(catalogue, LOG_DROPPED)}[10m])) > 0",
-        summary="log lines are being lost, reason {{ $labels.reason }}",
-        description=(
-            'About {{ $value | printf "%.0f" }} lines in 10 minutes could not be written to the spool '
-            "({{ $labels.reason }}). They are lost for good."
-        ),
-        runbook=logs.dropped(catalogue),
-    )
-
-
-def _dead_letters(catalogue: Catalogue) -> Alert:
-    return ticket(
-        catalogue,
-        LOG_DEAD_LETTERS,
-        name="LogLinesRefused",
-        expr=f"sum(increase({selector(catalogue, LOG_DEAD_LETTERS)}[10m])) > 0",
-        summary="Elasticsearch refuses log lines for good",
-        description=(
-            'About {{ $value | printf "%.0f" }} lines in 10 minutes were refused by Elasticsearch for good and set '
-            "aside in the dead-letter file. They are on disk, but no search finds them."
-        ),
-        runbook=logs.dead_letters(catalogue),
-    )
-
-
-def _disconnected(catalogue: Catalogue) -> Alert:
-    return ticket(
-        catalogue,
-        LOG_SHIPPER_UP,
-        name="LogShipperDisconnected",
-        expr=f"max({selector(catalogue, LOG_SHIPPER_UP)}) == 0",
-        hold="3m",
-        summary="Elasticsearch has taken no log lines for 3 minutes",
-        description=(
-            "The shipper has had no answer, or a refusal, from Elasticsearch for 3 minutes. Lines wait in the spool; "
-            "the logs board and every log search end where the trouble began."
-        ),
-        runbook=logs.log_path(catalogue),
     )

@@ -1,4 +1,4 @@
-"""A ticket: something that somebody must mend by day, and that hurts no user by itself."""
+"""An alert about one metric: most often a ticket, something that somebody must mend by day."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def ticket(
     runbook: Runbook,
     hold: str = "",
     board: str = "oncall",
+    severity: Severity = Severity.TICKET,
 ) -> Alert:
     """The alert about `metric`, in its subsystem. Raises RuleError."""
     return Alert(
         name=name,
         expr=expr,
-        severity=Severity.TICKET,
+        severity=severity,
         labels=(("service", catalogue.service), ("subsystem", metric.subsystem)),
         hold=hold,
         summary=f"{catalogue.service}: {summary}",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from taskscope.catalogue import Catalogue, Objective
-from taskscope.catalogue.builtin import LOG_AGE
+from taskscope.catalogue.builtin import LEVELS, LOG_AGE
 from taskscope.catalogue.promql import RECORDED
 from taskscope.testing.promql import lint
 from taskscope_alerts import WATCHDOG, RuleError, Severity, alerts_by_name, groups
@@ -92,7 +92,7 @@ def test_only_the_watchdog_has_no_severity(catalogue: Catalogue) -> None:
     assert silent == [WATCHDOG]
 
 
-def test_pages_are_for_harm_to_users_and_everything_else_waits_for_the_day() -> None:
+def test_pages_are_for_harm_to_users_or_blindness_and_everything_else_waits_for_the_day() -> None:
     pages = {
         name
         for name, alerts in alerts_by_name(CATALOGUE).items()
@@ -102,6 +102,7 @@ def test_pages_are_for_harm_to_users_and_everything_else_waits_for_the_day() -> 
         "AllTargetsDown",
         "AvailabilityBudgetFastBurn",
         "LatencyBudgetFastBurn",
+        "LogLinesDropped",
         "MetricsAbsent",
     }
 
@@ -117,3 +118,15 @@ def test_two_objectives_whose_alerts_would_share_a_name_are_refused() -> None:
     twins = replace(CATALOGUE, objectives=(named("a-1", "One"), named("a1", "Other")))
     with pytest.raises(RuleError, match="rename an objective"):
         alerts_by_name(twins)
+
+
+def test_lines_of_each_level_that_are_lost_are_told_by_one_rule_each() -> None:
+    page, other = alerts_by_name(CATALOGUE)["LogLinesDropped"]
+    assert (page.severity, other.severity) == (Severity.PAGE, Severity.TICKET)
+    told = [
+        level
+        for rule in (page, other)
+        for level in LEVELS
+        if f'"{level}' in rule.expr or f"|{level}" in rule.expr
+    ]
+    assert sorted(told) == sorted(LEVELS)

@@ -96,6 +96,13 @@ PLANTS: dict[str, tuple[str, str, str, str]] = {
         "> 0.1\n",
         "> 0.3\n",
     ),
+    "errors that are lost and told as a ticket": (
+        "logs",
+        "LogLinesDropped: errors",
+        'log_level=~"error|critical"',
+        'log_level=~"critical"',
+    ),
+    "a spool that may be nearly full": ("logs", "LogSpoolSaturated: more", "> 0.8\n", "> 0.95\n"),
     "a series that is new and not seen": (
         "telemetry",
         "LabelOverflow: a label",

@@ -102,9 +102,18 @@ def test_every_taskscope_command_a_runbook_names_exists() -> None:
     named = {
         words
         for text in runbooks(CATALOGUE).values()
-        for words in re.findall(r"\btaskscope ((?:[a-z]+)(?: (?:setup|clear))?)", text)
+        for words in re.findall(r"\btaskscope ((?:[a-z]+)(?: (?:setup|clear|tail|top))?)", text)
     }
-    assert named <= {"build", "check", "up", "doctor", "fault clear", "logs setup"}
+    assert named <= {
+        "build",
+        "check",
+        "up",
+        "doctor",
+        "fault clear",
+        "logs setup",
+        "logs tail",
+        "logs top",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.iterdir()))

@@ -1,4 +1,4 @@
-"""The words about the way of a log line: late, refused for good, or lost."""
+"""The words about the way of a log line: late, refused for good, lost, or not counted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Final
 
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import (
+    COLLECTOR_LAG,
+    COLLECTOR_REQUESTS,
+    COLLECTOR_UP,
     LOG_AGE,
     LOG_DEAD_LETTERS,
     LOG_DROPPED,
@@ -13,6 +16,7 @@ from taskscope.catalogue.builtin import (
     LOG_RETRIES,
     LOG_SHIPPED,
     LOG_SHIPPER_UP,
+    SPOOL_LIMIT,
     SPOOL_SIZE,
 )
 from taskscope.catalogue.promql import selector
@@ -20,7 +24,12 @@ from taskscope_alerts.advice import first_look
 from taskscope_alerts.advice.addresses import ADMIN
 from taskscope_alerts.runbook import Runbook, Step
 
-__all__ = ["dead_letters", "dropped", "log_path"]
+__all__ = ["counts", "dead_letters", "dropped", "log_path", "spool"]
+
+_READER: Final = (
+    'ELASTICSEARCH_USERNAME="${ELASTICSEARCH_LOGIN%%:*}" \\\n'
+    '  ELASTICSEARCH_PASSWORD="${ELASTICSEARCH_LOGIN#*:}" '
+)
 
 _ENGINE: Final = Step(
     text="Does Elasticsearch answer, and does it take writes? 401 or 403 is the login, 429 is overload, "
@@ -40,7 +49,7 @@ def log_path(catalogue: Catalogue) -> Runbook:
         urgency=(
             "Until the spool is full. Seconds left = (its bound − its size) ÷ its growth, with the bound in "
             "`TASKSCOPE_SPOOL_MAX_BYTES` (256 MiB unless set). After that new lines are lost, which "
-            "`LogLinesDropped` tells."
+            "`LogLinesDropped` tells; `LogSpoolSaturated` comes before it, at 80 %."
         ),
         look=_log_path_look(catalogue),
         causes=(
@@ -87,6 +96,11 @@ def _log_path_look(catalogue: Catalogue) -> tuple[Step, ...]:
             code=f"sum by ({LOG_LINES.label_names[0]}) (rate({selector(catalogue, LOG_LINES)}[5m]))",
             language="promql",
         ),
+        Step(
+            text="What do the lines say that wait? They are read from the spool, without Elasticsearch.",
+            code="taskscope logs tail --from spool --level warning -n 50",
+            language="sh",
+        ),
     )
 
 
@@ -118,8 +132,9 @@ def dropped(catalogue: Catalogue) -> Runbook:
             "incident of this hour will be hard to explain afterwards."
         ),
         urgency=(
-            "Every line counted here is gone, so mend it today. Metrics, alerts and traces are not touched, and "
-            "errors are still counted there."
+            "Every line counted here is gone. A page where lines of level error or critical are among them: what "
+            "happens now cannot be explained afterwards. A ticket for the levels below, which are dropped first. "
+            "Metrics, alerts and traces are not touched, and failed requests are still counted there."
         ),
         look=_dropped_look(catalogue),
         causes=(
@@ -145,8 +160,9 @@ def dropped(catalogue: Catalogue) -> Runbook:
 def _dropped_look(catalogue: Catalogue) -> tuple[Step, ...]:
     return (
         Step(
-            text="How many a second, for which reason, on which instance?",
-            code=f"sum by (instance, reason) (rate({selector(catalogue, LOG_DROPPED)}[5m]))",
+            text="How many a second, for which reason, of which level, on which instance?",
+            code=f"sum by (instance, {', '.join(LOG_DROPPED.label_names)}) "
+            f"(rate({selector(catalogue, LOG_DROPPED)}[5m]))",
             language="promql",
         ),
         Step(
@@ -197,4 +213,96 @@ def dead_letters(catalogue: Catalogue) -> Runbook:
             Step(text="Correct the log call that sends the odd type, or rename its key."),
         ),
         resolves="Ten minutes after the last line was refused.",
+    )
+
+
+def spool(catalogue: Catalogue) -> Runbook:
+    """The room for lines that wait is nearly used up."""
+    size, bound = selector(catalogue, SPOOL_SIZE), selector(catalogue, SPOOL_LIMIT)
+    return Runbook(
+        meaning=(
+            "Users are served, and nothing is lost yet. Lines wait on the service's own disk because they are not "
+            "stored, or not as fast as they come, and their room is nearly full."
+        ),
+        urgency=(
+            "Soon: the second query is the seconds that are left at this rate. Then lines below warning are dropped, "
+            "and at the bound all; `LogLinesDropped` tells of both."
+        ),
+        look=(
+            Step(
+                text="How full, and for how long still? Below 0: it empties, and there is nothing to do but wait.",
+                code=f"max({size}) / max({bound})\n"
+                f"(max({bound}) - max({size})) / max(deriv({size}[10m]))",
+                language="promql",
+            ),
+            *_log_path_look(catalogue),
+            Step(
+                text="Or is it dead letters, which count too?",
+                code='ls -l "$TASKSCOPE_SPOOL"',
+                language="sh",
+            ),
+        ),
+        causes=(
+            "Elasticsearch is down, overloaded or refuses the login: LogShipperDisconnected tells which.",
+            "A burst of lines: a loop that logs, or debug level left on.",
+            "The shipper is down: TargetDown names its job.",
+        ),
+        mitigate=(
+            Step(
+                text="Make room first: a larger bound holds longer. Set `TASKSCOPE_SPOOL_MAX_BYTES` and restart the "
+                "instances one after another, if the disk has the room.",
+                code='df -h "$TASKSCOPE_SPOOL"',
+                language="sh",
+            ),
+            *_log_path_mitigate(),
+        ),
+        resolves="When less than 80 % of the room is in use. A backlog drains faster than it grew.",
+    )
+
+
+def counts(catalogue: Catalogue) -> Runbook:
+    """The lines in Elasticsearch are not counted."""
+    return Runbook(
+        meaning=(
+            "Users are served, and lines are stored: it is only their counts that are missing. The panels of stored "
+            "lines, exceptions and error lines by route end where the trouble began."
+        ),
+        urgency=(
+            "A ticket. Nothing is lost: when the collector looks again, it counts what came meanwhile, as one burst. "
+            "Requests, burn rates and all other alerts do not use these series."
+        ),
+        look=(
+            Step(
+                text="Connected or not, lines that wait to be counted, requests a second.",
+                code="\n".join(
+                    (
+                        selector(catalogue, COLLECTOR_UP),
+                        selector(catalogue, COLLECTOR_LAG),
+                        f"rate({selector(catalogue, COLLECTOR_REQUESTS)}[5m])",
+                    )
+                ),
+                language="promql",
+            ),
+            _ENGINE,
+            Step(
+                text="Count by hand meanwhile, straight from Elasticsearch.",
+                code=_READER + "taskscope logs top --by exception --since 1h",
+                language="sh",
+            ),
+        ),
+        causes=(
+            "Elasticsearch is down or overloaded: then LogShipperDisconnected fires too.",
+            "The collector's login has expired, or lacks `monitor` on the stream (403 in its log).",
+            "Its folder cannot be written: the disk is full, or belongs to another user.",
+        ),
+        mitigate=(
+            Step(
+                text="The collector's log says in one sentence what it lacks; it goes on by itself once that is mended."
+            ),
+            first_look.restart(
+                "If its process hangs, start it again; it goes on where it stopped."
+            ),
+            first_look.doctor(),
+        ),
+        resolves="When a look at the new lines goes well again.",
     )
