@@ -33,6 +33,9 @@ Plan = Callable[[list[str]], tuple[int, list[int]] | None]
 """For the ids of one bulk request: the response's status and one per item; None hangs up without an answer."""
 
 
+_MADE_WHEN_MET = ("taskscope_logs_dead_letters_total",)
+
+
 class Faulty(ThreadingHTTPServer):
     """Answers as Elasticsearch does, but as planned; remembers what it stored."""
 
@@ -145,8 +148,8 @@ class Ship:
 
     def value(self, name: str, **labels: str) -> float:
         found = self.metrics.registry.get_sample_value(name, labels)
-        assert found is not None, name
-        return found
+        assert found is not None or name in _MADE_WHEN_MET, name
+        return found or 0.0
 
 
 @contextmanager
@@ -184,7 +187,7 @@ def test_every_line_is_stored_once_and_the_spool_is_empty(spool: Spool, faulty: 
         assert ship.value("taskscope_logs_shipped_total") == 12_000
         assert ship.value("taskscope_shipper_connected") == 1
         assert ship.value("taskscope_logs_oldest_line_age_seconds") == 0
-    assert list(faulty.stored.values()) == lines
+    assert sorted(faulty.stored.values()) == sorted(lines)
     assert max(faulty.requests) <= 1000
     assert [path.name for path in spool.folder.glob("*.seg")] == [spool.segment]
 
@@ -239,7 +242,7 @@ def test_a_line_that_can_never_be_stored_lies_in_the_dead_letter_file(
     fill(spool, 20)
     with shipping(settings(spool, faulty)) as ship:
         until(lambda: ship.value("taskscope_spool_size_bytes") == 0)
-        assert ship.value("taskscope_logs_dead_letters_total") == 1
+        assert ship.value("taskscope_logs_dead_letters_total", error_type="e400") == 1
     (letter,) = (spool.folder / FILE_NAME).read_text().splitlines()
     assert json.loads(letter)["error"]["type"] == "e400"
     assert json.loads(letter)["line"] == '{"n":7}\n'

@@ -11,9 +11,12 @@ from taskscope.catalogue.builtin import (
     COLLECTOR_LAG,
     COLLECTOR_REQUESTS,
     COLLECTOR_UP,
+    LOG_BATCH_DURATION,
     LOG_DEAD_LETTERS,
+    LOG_DISCARDED,
     LOG_DROPPED,
     LOG_DUPLICATES,
+    LOG_IN_DOUBT,
     LOG_LEFT_OUT,
     LOG_RETRIES,
     LOG_SHIPPED,
@@ -43,8 +46,10 @@ def arrival(catalogue: Catalogue) -> tuple[Panel, ...]:
             _left_out(catalogue),
             _dead(catalogue),
             _refused(catalogue),
+            _answers(catalogue),
+            _in_doubt(catalogue),
         ),
-        per_line=4,
+        per_line=5,
         height=7,
     )
 
@@ -163,10 +168,13 @@ def _dead(catalogue: Catalogue) -> Panel:
         title="Dead letters per second",
         description=(
             "Lines that Elasticsearch can never take as they are, by its kind of error. They lie on disk with the "
-            "reason: correct the log call or the mapping, then run taskscope logs replay."
+            "reason: correct the log call or the mapping, then run taskscope logs replay. No room: the file has 32 MiB."
         ),
         unit="suffix: /s",
-        queries=(Query(expr=per_second(catalogue, LOG_DEAD_LETTERS, by=labels), legend=legend),),
+        queries=(
+            Query(expr=per_second(catalogue, LOG_DEAD_LETTERS, by=labels), legend=legend),
+            Query(expr=per_second(catalogue, LOG_DISCARDED), legend="no room: discarded"),
+        ),
         steps=_ANY,
     )
 
@@ -187,6 +195,37 @@ def _refused(catalogue: Catalogue) -> Panel:
             ),
         ),
         steps=_ANY,
+    )
+
+
+def _answers(catalogue: Catalogue) -> Panel:
+    return Panel(
+        title="Time of a batch, p95",
+        description=(
+            "From a bulk request to its answer. Near the time-out of 10 s batches are given up, go again in smaller "
+            "ones, and are in doubt: Elasticsearch is too slow, or the way to it."
+        ),
+        unit=unit_of(LOG_BATCH_DURATION),
+        queries=(Query(expr=quantile(catalogue, LOG_BATCH_DURATION, _P95), legend="p95"),),
+        steps=(Step(colour="green"), Step(colour="red", above=Decimal(5))),
+    )
+
+
+def _in_doubt(catalogue: Catalogue) -> Panel:
+    (result,) = LOG_IN_DOUBT.label_names
+    return Panel(
+        title="Lines in doubt per second",
+        description=(
+            "Lines whose answer was lost, and what asking for their ids said. unknown: the login may not ask, and a "
+            "rollover came between, so they may be stored twice: make its key with taskscope logs keys --lookup."
+        ),
+        unit="suffix: /s",
+        queries=(
+            Query(
+                expr=per_second(catalogue, LOG_IN_DOUBT, by=(result,)), legend=f"{{{{{result}}}}}"
+            ),
+        ),
+        stacked=True,
     )
 
 

@@ -17,6 +17,7 @@ __all__ = ["Secret", "ShipSettings"]
 
 _ENVIRONMENT: Final = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,99}\Z")
 _FINGERPRINT: Final = re.compile(r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}\Z")
+_SWITCH: Final = {"": False, "false": False, "0": False, "true": True, "1": True}
 _SHIPS: Final = {"": False, "apart": False, "inline": True}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -42,7 +43,8 @@ class ShipSettings:
     fingerprint: instead of an authority, the SHA-256 of the server's certificate or of one that signed it.
     environment: the last part of the data stream's name. streams: how the streams' templates are made.
     inline: whether the service's own processes ship, where `ship_in_background` is called.
-    batch_lines, batch_bytes: the most of one request. timeout_s: after which a request is given up and sent again.
+    batch_lines, batch_bytes: the most of one request. in_flight: requests side by side while all is well.
+    gzip: whether bodies are packed, at level 1. timeout_s: after which a request is given up and sent again.
     pause_s: seconds between looks into an empty spool. backoff_s: the longest pause after a failure.
     """
 
@@ -58,6 +60,8 @@ class ShipSettings:
     inline: bool = False
     batch_lines: int = 1000
     batch_bytes: int = 1024 * 1024
+    in_flight: int = 2
+    gzip: bool = False
     timeout_s: float = 10.0
     pause_s: float = 0.25
     backoff_s: float = 30.0
@@ -137,8 +141,8 @@ class ShipSettings:
         """The settings that `environ` asks for. Raises SettingsError naming every wrong variable at once.
 
         `ELASTICSEARCH_URL`, `ELASTICSEARCH_API_KEY` or `ELASTICSEARCH_USERNAME` with `ELASTICSEARCH_PASSWORD`, each
-        secret also as a file (`…_FILE`), `ELASTICSEARCH_CA_CERT` or `ELASTICSEARCH_FINGERPRINT`, `ELASTICSEARCH_SHIP`
-        (`inline` or `apart`), those of StreamSettings; spool and environment as the library reads them.
+        secret also as a file (`…_FILE`), `ELASTICSEARCH_CA_CERT` or `ELASTICSEARCH_FINGERPRINT`, `ELASTICSEARCH_GZIP`,
+        `ELASTICSEARCH_SHIP` (`inline` or `apart`), those of StreamSettings; spool and environment as the library does.
         """
         faults: list[str] = []
         values: dict[str, object] = {}
@@ -151,6 +155,7 @@ class ShipSettings:
             values["streams"] = StreamSettings.from_environ(environ)
         except SettingsError as error:
             faults.append(str(error))
+        values["gzip"] = _gzip(environ.get("ELASTICSEARCH_GZIP", "").strip().lower(), faults)
         values["inline"] = _inline(environ.get("ELASTICSEARCH_SHIP", "").strip().lower(), faults)
         for variable, name in (
             ("ELASTICSEARCH_URL", "url"),
@@ -173,6 +178,12 @@ class ShipSettings:
         if faults:
             raise SettingsError("; ".join(faults))
         return settings
+
+
+def _gzip(text: str, faults: list[str]) -> bool:
+    if text not in _SWITCH:
+        faults.append(f"ELASTICSEARCH_GZIP={text!r} cannot be read; write true or false")
+    return _SWITCH.get(text, False)
 
 
 def _inline(text: str, faults: list[str]) -> bool:

@@ -9,26 +9,20 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from taskscope.catalogue import Catalogue
-from taskscope.catalogue.builtin import (
-    LOG_AGE,
-    LOG_DEAD_LETTERS,
-    LOG_DUPLICATES,
-    LOG_RETRIES,
-    LOG_SHIPPED,
-    LOG_SHIPPER_UP,
-    SPOOL_SIZE,
-)
-from taskscope.logs.segments import Batch, Line, SpoolReader, pending
-from taskscope.metrics.instruments import Instruments
-from taskscope_exporters.logs.bulk import Fate, Verdict, send
-from taskscope_exporters.logs.client import Cause, Trouble, connect, translated
-from taskscope_exporters.logs.deadletters import FILE_NAME, bury
+from taskscope.logs.ecs import LINE_BYTES
+from taskscope.logs.segments import Batch, SpoolReader
+from taskscope_exporters.logs.client import Cause, Trouble, connect, hushed, translated, untraced
+from taskscope_exporters.logs.deadletters import FILE_NAME, Letter, bury
+from taskscope_exporters.logs.delivery import Delivery, Work
+from taskscope_exporters.logs.doubt import Doubts
 from taskscope_exporters.logs.install import ensure
+from taskscope_exporters.logs.metrics import ShipperMetrics
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_exporters.logs.template import log_template, stream_name
 
@@ -41,31 +35,18 @@ Say = Callable[[str], None]
 
 _FIRST_PAUSE_S: Final = 0.1
 _LEAST_LINES: Final = 8
-_DAMAGED: Final = Verdict(fate=Fate.DEAD, kind="damaged_line", reason="it is no JSON object")
-
-
-class ShipperMetrics:
-    """The shipper's own series, in a registry of their own."""
-
-    def __init__(self, catalogue: Catalogue, settings: ShipSettings) -> None:
-        instruments = Instruments(catalogue, target="shipper")
-        self.registry = instruments.registry
-        self.up = instruments.gauge(LOG_SHIPPER_UP)
-        self.shipped = instruments.counter(LOG_SHIPPED)
-        self.duplicates = instruments.counter(LOG_DUPLICATES)
-        self.retries = instruments.counter(LOG_RETRIES)
-        self.dead = instruments.counter(LOG_DEAD_LETTERS)
-        instruments.gauge(LOG_AGE).follow(lambda: pending(settings.spool, now=time.time()).oldest_s)
-        instruments.gauge(SPOOL_SIZE).follow(lambda: pending(settings.spool, now=time.time()).bytes)
+_USUAL_LINE_BYTES: Final = 512
 
 
 @dataclass(slots=True, kw_only=True)
 class Shipper:
     """One shipper of one spool folder; its caller holds the folder's lock.
 
-    stop: once set, `run` returns after the request under way. say: told one sentence at each change of state.
+    stop: once set, `run` ships what is there for at most `flush_s`, as long as nothing fails, and returns.
+    say: told one sentence at each change of state. stream: where to, by default the service's own.
     patience_s: how long Elasticsearch may be out of reach or refuse before it has ever been well; None is for ever.
-    wait: pauses up to so many seconds and returns whether to stop. rng: spreads the pauses.
+    wait: pauses up to so many seconds. rng: spreads the pauses. clock: seconds that no setting of the time moves.
+    now: seconds since 1970.
     """
 
     settings: ShipSettings
@@ -73,61 +54,101 @@ class Shipper:
     metrics: ShipperMetrics
     stop: threading.Event
     say: Say
+    stream: str = ""
     rng: random.Random = field(default_factory=random.Random)
-    wait: Callable[[float], bool] | None = None
+    wait: Callable[[float], object] | None = None
     patience_s: float | None = None
+    flush_s: float = 5.0
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
     lost: Trouble | None = None
     _client: Elasticsearch | None = None
+    _work: Work | None = None
     _failures: int = 0
     _trouble: str = ""
     _lines: int = 0
+    _line_bytes: int = _USUAL_LINE_BYTES
+    _more: bool = False
     _told_torn: int = 0
     _told_aside: int = 0
     _told_unkept: bool = False
     _began: float = 0.0
+    _flush_until: float | None = None
+    _drained: bool = False
     _was_well: bool = False
+    _ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Ships until `stop` is set. Raises nothing: what fails is said, counted and tried again.
+        """Ships until `stop` is set, and then what it can for a moment. Raises nothing: what fails is said, counted
+        and tried again.
 
         It gives up only at its start: when Elasticsearch was never well within `patience_s`, `lost` says why.
         """
-        reader = SpoolReader(self.settings.spool)
+        self.stream = self.stream or stream_name(self.catalogue.service, self.settings.environment)
         self._lines = self.settings.batch_lines
         self._began = self.clock()
-        while not self.stop.is_set() and self.lost is None:
-            try:
-                client = self._ready_client()
-                batch = reader.batch(max_lines=self._lines, max_bytes=self.settings.batch_bytes)
-                self._report(reader)
-                if batch is None:
-                    self._well()
-                    self._pause(self.settings.pause_s)
-                elif self._deliver(client, batch):
-                    self._acknowledge(reader, batch)
-                    if len(batch.lines) < self._lines:
-                        self._pause(self.settings.pause_s)
-            except Trouble as trouble:
-                self._back_off(trouble)
-            except OSError as error:
-                self._back_off(
-                    Trouble(
-                        Cause.REFUSED,
-                        f"spool {self.settings.spool} cannot be read or tidied: {error.strerror}; mend the folder or "
-                        "free the disk, nothing is dropped",
-                    )
-                )
-            except Exception as error:  # noqa: BLE001 # whatever it is, the lines wait and the next try may do
-                self._back_off(
-                    Trouble(
-                        Cause.REFUSED,
-                        f"unexpected {type(error).__name__}: {error!s:.300}; nothing is dropped",
-                    )
-                )
-        self._drop_client()
+        with ExitStack() as around:
+            around.callback(self._ended.set)
+            around.callback(self._drop_client)
+            around.enter_context(hushed())
+            around.enter_context(untraced())
+            reader = SpoolReader(self.settings.spool)
+            delivery = Delivery(
+                settings=self.settings,
+                stream=self.stream,
+                metrics=self.metrics,
+                doubts=Doubts(self.settings.spool, self.stream),
+                say=self.say,
+                clock=self.clock,
+            )
+            while self._goes_on():
+                self._step(reader, delivery)
 
-    def _ready_client(self) -> Elasticsearch:
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Whether all lines are shipped, after at most so many seconds; the rest waits on disk. `run` returns."""
+        self.flush_s = timeout_s
+        self.stop.set()
+        self._ended.wait(timeout_s)
+        return self._drained
+
+    def _goes_on(self) -> bool:
+        if self.lost is not None:
+            return False
+        if not self.stop.is_set():
+            return True
+        if self._flush_until is None:
+            self._flush_until = self.clock() + self.flush_s
+        return not (self._drained or self._failures or self.clock() >= self._flush_until)
+
+    def _step(self, reader: SpoolReader, delivery: Delivery) -> None:
+        try:
+            client = self._ready_client(delivery)
+            work = self._next(reader)
+            if work is None:
+                self._drained = self.stop.is_set()
+                self._well()
+                self._pause(self.settings.pause_s)
+            else:
+                self._deliver(client, delivery, work, reader)
+        except Trouble as trouble:
+            self._back_off(trouble)
+        except OSError as error:
+            self._back_off(
+                Trouble(
+                    Cause.REFUSED,
+                    f"spool {self.settings.spool} cannot be read or tidied: {error.strerror}; mend the folder or "
+                    "free the disk, nothing is dropped",
+                )
+            )
+        except Exception as error:  # noqa: BLE001 # whatever it is, the lines wait and the next try may do
+            self._back_off(
+                Trouble(
+                    Cause.REFUSED,
+                    f"unexpected {type(error).__name__}: {error!s:.300}; nothing is dropped",
+                )
+            )
+
+    def _ready_client(self, delivery: Delivery) -> Elasticsearch:
         """A client whose login was accepted, and whose server has the templates as far as the login may tell."""
         if self._client is None:
             client = connect(self.settings)
@@ -138,6 +159,7 @@ class Shipper:
                 raise
             self._client = client
             self._was_well = True
+            delivery.log_in_anew()
         return self._client
 
     def _install(self, client: Elasticsearch) -> None:
@@ -153,78 +175,64 @@ class Shipper:
         for change in changes:
             self.say(change)
 
-    def _deliver(self, client: Elasticsearch, batch: Batch) -> bool:
-        """Every line of the batch has found its place; false if told to stop before."""
-        dead: list[tuple[Line, Verdict]] = [(line, _DAMAGED) for line in batch.damaged]
-        lines: Sequence[Line] = batch.lines
+    def _next(self, reader: SpoolReader) -> Work | None:
+        """What is under way, or the next batch, or None when nothing waits."""
+        if self._work is None:
+            batch = self._read(reader)
+            self._report(reader)
+            if batch is not None:
+                self._work = Work.of(
+                    batch, max_lines=self._lines, max_bytes=self.settings.batch_bytes
+                )
+        return self._work
+
+    def _read(self, reader: SpoolReader) -> Batch | None:
+        lines = self._lines * self.settings.in_flight
+        # What is read beyond the lines is read in vain, so no more than they took the last time, and a little.
+        room = min(self.settings.batch_bytes * self.settings.in_flight, lines * self._line_bytes)
+        batch = reader.batch(max_lines=lines, max_bytes=room)
+        self._more = False
+        if batch is not None and batch.raws:
+            taken = batch.end - batch.offsets[0]
+            self._more = len(batch.raws) == lines or taken + LINE_BYTES > room
+            self._line_bytes = 16 + taken * 17 // (16 * len(batch.raws))
+        return batch
+
+    def _deliver(
+        self, client: Elasticsearch, delivery: Delivery, work: Work, reader: SpoolReader
+    ) -> None:
+        """The work is done and acknowledged, or what is left of it waits for the next step."""
         tries = 0
-        while lines:
-            lines = self._send(client, lines, dead)
-            if lines:
-                self.metrics.retries.inc(reason=Cause.OVERLOADED.value)
+        while work.left:
+            # After a failure one after the other, until one is through.
+            width = 1 if self._failures else self.settings.in_flight
+            again = delivery.attempt(client, work, at_once=width)
+            self._succeeded()
+            if again:
                 self._pause(self._spread(tries))
                 tries += 1
-                if self.stop.is_set():
-                    return False
-        if dead:
-            bury(self.settings.spool, dead)
-            self.metrics.dead.inc(len(dead))
-            self.say(
-                f"{len(dead)} line(s) cannot be stored ({dead[0][1].kind}: {dead[0][1].reason:.200}); they lie in "
-                f"{self.settings.spool / FILE_NAME}"
-            )
-        return True
+            if not self._goes_on():
+                return
+        if work.dead:
+            self._bury(work.dead)
+            work.dead = []
+        delivery.settle(work)
+        self._acknowledge(reader, work.batch)
+        self._work = None
+        if not self._more:
+            self._pause(self.settings.pause_s)
 
-    def _send(
-        self, client: Elasticsearch, lines: Sequence[Line], dead: list[tuple[Line, Verdict]]
-    ) -> Sequence[Line]:
-        """Sends the lines once; returns those to be sent again, and adds to `dead` those that never can be."""
-        try:
-            verdicts = send(client, self.settings, self._stream, lines)
-        except Trouble as trouble:
-            if trouble.cause is not Cause.MALFORMED:
-                raise
-            return self._narrow(client, lines, dead, trouble)
-        if all(verdict.fate is Fate.RETRY for verdict in verdicts):
-            # Such as a disk above its flood stage: the answer is 200, and yet no line is taken.
-            raise Trouble(
-                Cause.OVERLOADED,
-                f"{self.settings.url} takes no line now ({verdicts[0].kind}: {verdicts[0].reason:.200}); give it room "
-                "or time, the lines wait on disk",
-            )
-        self._succeeded()
-        again: list[Line] = []
-        for line, verdict in zip(lines, verdicts, strict=True):
-            if verdict.fate is Fate.RETRY:
-                again.append(line)
-            elif verdict.fate is Fate.DEAD:
-                dead.append((line, verdict))
-        self.metrics.shipped.inc(sum(verdict.fate is Fate.STORED for verdict in verdicts))
-        self.metrics.duplicates.inc(sum(verdict.fate is Fate.DUPLICATE for verdict in verdicts))
-        return again
-
-    def _narrow(
-        self,
-        client: Elasticsearch,
-        lines: Sequence[Line],
-        dead: list[tuple[Line, Verdict]],
-        trouble: Trouble,
-    ) -> Sequence[Line]:
-        """A request that is refused for its content is halved until the line is found that it is refused for."""
-        if len(lines) == 1:
-            dead.append(
-                (lines[0], Verdict(fate=Fate.DEAD, kind="refused_request", reason=str(trouble)))
-            )
-            return ()
-        half = len(lines) // 2
-        return [
-            *self._send(client, lines[:half], dead),
-            *self._send(client, lines[half:], dead),
-        ]
-
-    @property
-    def _stream(self) -> str:
-        return stream_name(self.catalogue.service, self.settings.environment)
+    def _bury(self, dead: list[Letter]) -> None:
+        discarded = bury(self.settings.spool, dead, now=self.now())
+        for letter in dead:
+            self.metrics.dead.at((letter.kind,)).inc()
+        self.metrics.discarded.inc(discarded)
+        first = dead[0]
+        self.say(
+            f"{len(dead)} line(s) cannot be stored ({first.kind}: {first.reason:.200}); they lie in "
+            f"{self.settings.spool / FILE_NAME}"
+            + (f", but for {discarded} that had no room there" if discarded else "")
+        )
 
     def _acknowledge(self, reader: SpoolReader, batch: Batch) -> None:
         """The batch is done, on a full disk in memory alone: only so does its segment end, and make room."""
@@ -268,9 +276,11 @@ class Shipper:
         if trouble.timed_out:
             # On a slow line a large batch would never end; a smaller one does.
             self._lines = max(_LEAST_LINES, self._lines // 2)
+            if self._work is not None:
+                self._work.halve(least=_LEAST_LINES)
         if cause is Cause.REFUSED:
             self._drop_client()  # the next one reads the login's file again
-        self._pause(self._spread(self._failures))
+        self._pause(max(self._spread(self._failures), trouble.retry_after_s))
         self._failures += 1
 
     def _spread(self, failures: int) -> float:
@@ -278,7 +288,10 @@ class Shipper:
         return longest * self.rng.uniform(0.5, 1.0)
 
     def _pause(self, seconds: float) -> None:
-        (self.wait or self.stop.wait)(seconds)
+        if self._flush_until is not None:
+            self._ended.wait(max(0.0, min(seconds, self._flush_until - self.clock())))
+        else:
+            (self.wait or self.stop.wait)(seconds)
 
     def _report(self, reader: SpoolReader) -> None:
         if reader.torn > self._told_torn:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +38,13 @@ from taskscope.logs.names import (
 __all__ = ["Batch", "Line", "Pending", "SpoolReader", "acknowledged", "open_segment", "pending"]
 
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_FIRST: Final = itemgetter(0)
+_LAST: Final = itemgetter(-1)
+_OPENING: Final = ord("{")
+_CLOSING: Final = ord("}")
 _DRAFT_AGE_S: Final = 600.0
-# What says nothing of the file itself: it must not be set aside for it.
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
+# A link, a socket, a file of somebody else: what a segment of ours never is. Other errors say nothing of the file.
+_STRANGE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,25 +113,41 @@ class SpoolReader:
         """The oldest lines of one writer that are not acknowledged, or None when there are none at all.
 
         Writers take turns, so that one which never rests keeps no other waiting. Removes segments that are done.
-        Raises OSError if the folder cannot be read.
+        Raises OSError if the folder cannot be read, or nothing but what cannot be read now is left.
         """
         names = self._disk.listdir(self._path)
         self._tidy(names)
+        failed: OSError | None = None
         for name in self._in_turn(names):
-            fd = self._open(name)
-            if fd is None:
-                continue
             try:
-                found = self._read(fd, name, max_lines=max_lines, max_bytes=max_bytes)
-                if found is not None:
-                    self._served = writer(name)
-                    return found
-                self._finish(fd, name)
+                found = self._lines_of(name, max_lines=max_lines, max_bytes=max_bytes)
             except OSError as error:
-                self._pass_over(fd, name, error)
-            finally:
-                self._disk.close(fd)
+                failed = error  # it holds up no other
+                continue
+            if found is not None:
+                self._served = writer(name)
+                return found
+        if failed is not None:
+            raise failed
         return None
+
+    def _lines_of(self, name: str, *, max_lines: int, max_bytes: int) -> Batch | None:
+        fd = self._open(name)
+        if fd is None:
+            return None
+        try:
+            found = self._read(fd, name, max_lines=max_lines, max_bytes=max_bytes)
+            if found is None:
+                self._finish(fd, name)
+        except OSError as error:
+            if error.errno != errno.EIO or not self._writer_is_gone(fd):
+                raise
+            self._put_aside(name)  # the disk does not give it back, and nobody writes it any more
+            return None
+        else:
+            return found
+        finally:
+            self._disk.close(fd)
 
     def _in_turn(self, names: list[str]) -> list[str]:
         """The segments of each writer in their order, beginning with the writer after the one served last."""
@@ -157,14 +178,14 @@ class SpoolReader:
     def _read(self, fd: int, name: str, *, max_lines: int, max_bytes: int) -> Batch | None:
         start = self._offset(fd, name)
         chunk = self._disk.pread(fd, max(max_bytes, LINE_BYTES), start)
-        whole = chunk.rfind(b"\n") + 1
-        if not whole:
+        raws = chunk.split(b"\n", max_lines)
+        raws.pop()  # what is behind the last break
+        if not raws:
             return self._overlong(fd, name, start, chunk)
-        raws = chunk[: whole - 1].split(b"\n", max_lines)[:max_lines]
-        size = sum(map(len, raws)) + len(raws)
-        offsets = [at + n for n, at in enumerate(accumulate(map(len, raws[:-1]), initial=start))]
-        batch = Batch(segment=name, end=start + size, raws=raws, offsets=offsets)
-        return batch if _look_whole(chunk, size, raws) else _sifted(batch)
+        offsets = [*accumulate([len(raw) + 1 for raw in raws], initial=start)]
+        end = offsets.pop()
+        batch = Batch(segment=name, end=end, raws=raws, offsets=offsets)
+        return batch if _look_whole(chunk, end - start, raws) else _sifted(batch)
 
     def _overlong(self, fd: int, name: str, start: int, chunk: bytes) -> Batch | None:
         """A line longer than any of ours: it is stepped over once its end is on disk."""
@@ -212,17 +233,10 @@ class SpoolReader:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno in _EXHAUSTED:
+            if error.errno not in _STRANGE:
                 raise
             self._put_aside(name)
             return None
-
-    def _pass_over(self, fd: int, name: str, error: OSError) -> None:
-        """A segment that the disk does not give back holds up no other: it is set aside once it has no writer."""
-        if error.errno != errno.EIO:
-            raise error
-        if self._writer_is_gone(fd):
-            self._put_aside(name)
 
     def _put_aside(self, name: str) -> None:
         aside = f"{self._path}/aside"
@@ -265,9 +279,9 @@ class SpoolReader:
 def _look_whole(chunk: bytes, size: int, raws: list[bytes]) -> bool:
     """Whether all lines are such as ours, which nearly all are: seen at once, for a look at each costs its share."""
     return (
-        chunk[:1] == b"{"
-        and chunk[size - 2 : size] == b"}\n"
-        and chunk.count(b"}\n{", 0, size) == len(raws) - 1
+        all(raws)
+        and {*map(_FIRST, raws)} == {_OPENING}
+        and {*map(_LAST, raws)} == {_CLOSING}
         and chunk.find(b"\0", 0, size) < 0
         and max(map(len, raws)) < LINE_BYTES
     )
