@@ -123,6 +123,7 @@ def test_a_secret_is_known_by_its_shape(text: str, needle: str) -> None:
         "basic authentication is off",
         "4111 1111 1111 1112 fails the check",
         "1764000000123456789",
+        "443036434972209201",
         "id 5c0ffee4111111111111111abcdef000",
         "the password has expired",
         "a, b, c: nothing here = fine",

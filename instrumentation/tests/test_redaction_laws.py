@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from taskscope.redaction import PRESETS, REDACTED, Redaction, redact, redact_text
@@ -49,6 +49,7 @@ def test_a_secret_goes_whatever_stands_around_it(
     needle: Needle, before: str, after: str, preset: str
 ) -> None:
     if needle in hidden_by(preset):
+        assume(not any(secret in before + after for secret in needle.secret))
         found = EACH[preset].text(f"{before} \n{needle.text}\n {after}")
         assert not any(secret in found for secret in needle.secret)
 

@@ -28,7 +28,9 @@ def hide_cards(text: str) -> str:
     while found := _CARD.search(text, at):
         digits = [int(sign) for sign in found[0] if sign.isdigit()]
         at = found.start() + 1
-        if _luhn(digits) or _luhn(digits[:_PRINTED]):
+        # After four fours may come the three digits of the card's back.
+        printed = not found[0].isdigit() and _luhn(digits[:_PRINTED])
+        if printed or _luhn(digits):
             kept += text[copied : found.start()], MARK
             copied = at = found.end()
     return "".join((*kept, text[copied:])) if kept else text

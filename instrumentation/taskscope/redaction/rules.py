@@ -13,7 +13,7 @@ from taskscope.redaction.named import MARK, hide_named, hide_statements
 from taskscope.redaction.names import Names, Secret, words_of
 from taskscope.redaction.patterns import checked
 from taskscope.redaction.presets import PRESETS, SHAPES
-from taskscope.redaction.tokens import hide_tokens
+from taskscope.redaction.tokens import hide_keys, hide_tokens
 from taskscope.redaction.walk import FIRST_CARD, Limits, Plain, Walk
 
 __all__ = ["DEFAULT", "REDACTED", "Redaction", "is_secret_key", "redact", "redact_text"]
@@ -118,6 +118,8 @@ class Redaction:
         return walk.named(key, value) if key else walk.value(value)
 
     def _once(self, text: str) -> str:
+        if "-" in text:
+            text = hide_keys(text)
         if ":" in text or "=" in text or "'" in text or '"' in text or ">" in text or "--" in text:
             text = hide_named(text, self.secret)
         text = hide_tokens(text)
