@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from taskscope.logs.exceptions import ExcInfo
@@ -184,14 +185,14 @@ class _Handler(logging.Handler):
         if vars(record).get(_TAKEN) == id(self):  # the handler stands at two loggers
             return
         vars(record)[_TAKEN] = id(self)
-        if _of(name, _MUTED) or (record.levelno < logging.WARNING and _of(name, _FEEDBACK)):
+        muted, feedback, own = _families(name)
+        if muted or (feedback and record.levelno < logging.WARNING):
             return
-        event: dict[str, object] = {
-            key: value for key, value in vars(record).items() if key not in _PLAIN_RECORD
-        }
+        given = vars(record)
+        event: dict[str, object] = {key: given[key] for key in given.keys() - _PLAIN_RECORD}
         event["event"] = message = _message(record)
         exc_info = _exc_info(record)
-        if _of(name, _OWN):
+        if own:
             kind = None if exc_info is None else exc_info[0].__qualname__
             times = self._once.turn((name, message[:_KIND_CHARS], kind))
             if not times:
@@ -208,6 +209,12 @@ class _Handler(logging.Handler):
             created=int(record.created * 1_000_000) * 1000,
             name=record.msg,
         )
+
+
+@lru_cache(maxsize=1024)
+def _families(name: str) -> tuple[bool, bool, bool]:
+    """Whether a logger is one that is muted, one that ships lines, one of the library."""
+    return _of(name, _MUTED), _of(name, _FEEDBACK), _of(name, _OWN)
 
 
 def _of(name: str, families: tuple[str, ...]) -> bool:
