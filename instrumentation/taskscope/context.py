@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar, Token, copy_context
 from dataclasses import dataclass, field
 from functools import cache, wraps
-from typing import Final, ParamSpec, TypeVar
+from threading import RLock
+from typing import Any, Final, ParamSpec, TypeVar
 
 from taskscope.identity import Identity, new_key
 
-__all__ = ["RequestContext", "current_request", "in_context", "set_user"]
+__all__ = [
+    "MAKE",
+    "REQUEST",
+    "Opened",
+    "RequestContext",
+    "current_request",
+    "in_context",
+    "requested",
+    "running",
+    "set_user",
+]
 
 _UNNAMED: Final = "unnamed"
 _P = ParamSpec("_P")
@@ -60,10 +71,55 @@ class RequestContext:
         return self.route
 
 
-current_request: Final[ContextVar[RequestContext | None]] = ContextVar(
+Opened = list[Any]
+"""A request that nobody has asked for yet: None, or what was made of it; what makes that; and what it needs for it.
+
+Most requests are never asked who they are, and a list costs a third of the smallest object.
+"""
+
+REQUEST: Final = 0
+"""Its first place: what was made of it, or None."""
+MAKE: Final = 1
+"""Its second: what makes that, given the list; it never raises."""
+
+running: Final[ContextVar[RequestContext | Opened | None]] = ContextVar(
     "taskscope_request", default=None
 )
+"""What `current_request` reads."""
+_making: Final = RLock()
+
+
+class _Current:
+    """As a ContextVar, of a request that is made when it is first asked for."""
+
+    __slots__ = ()
+
+    def get(self) -> RequestContext | None:
+        """The request, None outside of requests."""
+        found = running.get()
+        return requested(found) if type(found) is list else found  # type: ignore[return-value] # no list
+
+    def set(self, request: RequestContext | None) -> Token[RequestContext | Opened | None]:
+        """The code that runs from here on serves this request."""
+        return running.set(request)
+
+    def reset(self, token: Token[RequestContext | Opened | None]) -> None:
+        """As before the `set` that the token is of."""
+        running.reset(token)
+
+
+current_request: Final = _Current()
 """The request that the running code serves; None outside of requests."""
+
+
+def requested(opened: Opened) -> RequestContext:
+    """The request, made if nobody has asked for it before; the same one in all threads."""
+    if opened[REQUEST] is None:
+        with _making:
+            if opened[REQUEST] is None:
+                opened[REQUEST] = opened[MAKE](opened)
+    found: RequestContext = opened[REQUEST]
+    return found
 
 
 def set_user(user_id: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -33,6 +34,8 @@ _MESSAGE: Final = "request served"
 _FAILED: Final = frozenset({"server_error", "timeout"})
 _GOOD: Final = frozenset({"ok", "client_error"})
 _KEPT_CHARS: Final = 128
+_BILLION: Final = 1_000_000_000
+_ID: Final = b"x-request-id"
 # Only its spans may still be open around a request that has ended; to look for one costs a tenth of the line.
 _SPANS: Final = "opentelemetry.sdk.trace"
 
@@ -49,19 +52,21 @@ class AccessLines:
         self._spool = pipeline.spool
         self._encoder = pipeline.encoder
         self._now = pipeline.encoder.now
-        self._informs = pipeline.level <= logging.INFO
-        self._fails = pipeline.level <= logging.ERROR
         self._second = (-1, "")
+        self._begun = (-1, b"")
         self._pid = 0
         self._constant = ("", "")
         self._answers: dict[tuple[str, str, int], str] = {}
         self._paths: dict[str, str] = {}
         self._clients: dict[str | None, str] = {None: ',"event.duration":'}
+        self._usual = b""
+        self._asked: dict[str, bytes] = {}
+        self._callers: dict[str | None, bytes] = {}
 
     def write(self, request: RequestContext, ended: Ended) -> None:
         """One line says how the request ended: stored in the spool, or counted as dropped. Never raises."""
         failed = ended.outcome in _FAILED
-        if not (self._fails if failed else self._informs):
+        if self._pipeline.level > (logging.ERROR if failed else logging.INFO):
             return
         try:
             line = None if failed and ended.failure is not None else self._line(request, ended)
@@ -72,6 +77,101 @@ class AccessLines:
             self._pipeline.unencoded(error)
             return
         self._pipeline.put(line, "error" if failed else "info")
+
+    def text_of(self, method: str, route: str, status: int) -> bytes:
+        """What each line of such an answer says of it, up to the body's bytes; empty where only `write` can tell."""
+        return self._answer(method, route, status).encode()
+
+    def served(
+        self,
+        request: RequestContext | None,
+        request_id: bytes,
+        scope: Mapping[str, Any],
+        text: bytes,
+        seconds: float,
+        body_bytes: int,
+    ) -> bool:
+        """As `write`, of a request that was answered well, at less cost; false if only `write` can tell.
+
+        request: if anybody has asked for it; it bears the trace and the user. text: as by `text_of`, not empty.
+        Never raises.
+        """
+        pipeline = self._pipeline
+        if pipeline.level > logging.INFO:
+            return True
+        try:
+            line = self._good_line(request, request_id, scope, text, seconds, body_bytes)
+        except Exception as error:  # noqa: BLE001 # logging must not fail the request it tells of
+            pipeline.unencoded(error)
+            return True
+        if line is None:
+            return False
+        pipeline.put(line, "info")
+        return True
+
+    def _good_line(
+        self,
+        request: RequestContext | None,
+        request_id: bytes,
+        scope: Mapping[str, Any],
+        text: bytes,
+        seconds: float,
+        body_bytes: int,
+    ) -> bytes | None:
+        """The line, or None if only `write` can tell."""
+        if self._pipeline.sample.share < 1.0 or (
+            _BOUND and structlog.contextvars.get_contextvars()
+        ):
+            return None
+        for name, _ in scope["headers"]:
+            if name == _ID:
+                return None
+        caller = scope.get("client")
+        path = self._asked.get(scope["path"]) or self._ask(scope["path"])
+        client = self._callers.get(caller[0] if caller else None) or self._call(caller)
+        if not (path and client):
+            return None
+        if self._pid != self._spool.pid:
+            self._write_down(self._spool.pid)
+        who = b""
+        if request is not None or _SPANS in sys.modules:
+            who = _who(request).encode()
+        now = self._now()
+        second = now // _BILLION
+        if second != self._begun[0]:
+            self._begun = (second, timestamp(now)[:19].encode())
+        line = b'{"@timestamp":"%b.%06dZ%b%b"http.request.id":"%b"%b%d%b%b%d%b' % (
+            self._begun[1],
+            now // 1000 % 1_000_000,
+            self._usual,
+            who,
+            request_id,
+            text,
+            body_bytes,
+            path,
+            client,
+            int(seconds * 1e9),
+            _WELL,
+        )
+        return line if len(line) <= LINE_BYTES else None
+
+    def _ask(self, path: str) -> bytes:
+        quoted_path = self._path(path)
+        text = f',"url.path":{quoted_path}'.encode() if quoted_path else b""
+        if text and len(path) <= _KEPT_CHARS:
+            if len(self._asked) >= MOST_KEPT:
+                self._asked = {}
+            self._asked[path] = text
+        return text
+
+    def _call(self, caller: Sequence[Any] | None) -> bytes:
+        address = caller[0] if caller else None
+        text = (self._clients.get(address) or self._client(address)).encode()
+        if text and (address is None or len(address) <= _KEPT_CHARS):
+            if len(self._callers) >= MOST_KEPT:
+                self._callers = {}
+            self._callers[address] = text
+        return text
 
     def _line(self, request: RequestContext, ended: Ended) -> bytes | None:
         """The line, or None if only the chain can write it."""
@@ -116,6 +216,7 @@ class AccessLines:
         }
         rest = msgspec.json.encode(same).decode()[1:-1]
         self._constant = (f'","log.level":"info",{rest},', f'","log.level":"error",{rest},')
+        self._usual = self._constant[0].encode()
         self._pid = pid
 
     def _answer(self, method: str, route: str, status: int) -> str:
@@ -193,17 +294,20 @@ def _end(outcome: str) -> str:
 
 
 _ENDS: Final = {outcome: _end(outcome) for outcome in OUTCOMES}
+_WELL: Final = _ENDS["ok"].encode()
 
 
-def _who(request: RequestContext) -> str:
+def _who(request: RequestContext | None) -> str:
     """The trace, of an enclosing span if one is open still, and the user."""
     text = ""
     span = trace.get_current_span()
     context = span.get_span_context() if span is not trace.INVALID_SPAN else None
     if context is not None and context.is_valid:
         text = f'"trace.id":"{context.trace_id:032x}","span.id":"{context.span_id:016x}",'
-    elif request.trace_id is not None:
+    elif request is not None and request.trace_id is not None:
         text = f'"trace.id":"{request.trace_id}",'
         if request.span_id is not None:
             text += f'"span.id":"{request.span_id}",'
-    return text if request.user is None else f'{text}"user.hash":"{request.user}",'
+    return (
+        text if request is None or request.user is None else f'{text}"user.hash":"{request.user}",'
+    )

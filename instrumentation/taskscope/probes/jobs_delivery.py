@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
 from taskscope.catalogue.groups import JOB_AGE, JOB_DELIVERED, JOB_DURATION, JOB_SETTLED
-from taskscope.context import RequestContext, current_request
+from taskscope.context import Opened, RequestContext, current_request
 from taskscope.metrics.instruments import Instruments
 from taskscope.probes.jobs_message import age_s, remote_span
 
@@ -114,7 +114,7 @@ class Delivery:
         self._consumer = consumer
         self._message = message
         self._began = 0.0
-        self._token: Token[RequestContext | None] | None = None
+        self._token: Token[RequestContext | Opened | None] | None = None
         self._attached: Token[Context] | None = None
         self._span: Span | None = None
 

@@ -1,6 +1,7 @@
 """One HTTP request under way: what was received and sent so far, and what is known of it, in one object.
 
-Read by the outermost layer, which makes one for each request; everyone else sees the RequestContext that it is.
+Read by the outermost layer, which makes one for each request, and follows itself those that are answered in the usual
+way; the exchange takes over all others. Everyone else sees the RequestContext that it is.
 Most requests are never asked who they are, so what RequestContext promises is made when it is first read.
 Whatever fails in here is counted and the request is served all the same.
 """
@@ -9,45 +10,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from contextvars import Token
 from time import perf_counter
-from types import MethodType
 from typing import TYPE_CHECKING, Final
 
 from taskscope.catalogue.builtin import UNMATCHED_ROUTE
-from taskscope.context import RequestContext, current_request
+from taskscope.context import Opened, RequestContext
 from taskscope.ended import Ended
 from taskscope.requests.fields import MAKERS, METHODS, Made
-from taskscope.requests.ids import BLOCK, HEADER, client_id
+from taskscope.requests.ids import BLOCK, Header, client_id
+from taskscope.requests.ids import HEADER as ID
+from taskscope.requests.opened import HEADER, LAYER, SCOPE
 from taskscope.requests.outcome import GONE, client_left, outcome_of, raised_by
-from taskscope.requests.series import SETTLE_EVERY, VALUES, Prepared, RequestSeries, exemplify
-from taskscope.routing.route import CONTEXT, FASTAPI, MOUNTED
+from taskscope.requests.series import Prepared, RequestSeries, exemplify
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from taskscope.requests.layer import Layer
+    from taskscope.requests.layer import Hooks, Layer
     from taskscope.requests.streams import Stream
 
-__all__ = ["TIMED_EVERY", "Exchange"]
+__all__ = [
+    "BODY",
+    "SMALL",
+    "START",
+    "TIMED_EVERY",
+    "Exchange",
+    "made",
+]
 
 TIMED_EVERY: Final = BLOCK
 """Of so many requests the library's own time is taken of one, and counted for all."""
 
-_START: Final = "http.response.start"
-_BODY: Final = "http.response.body"
+START: Final = "http.response.start"
+BODY: Final = "http.response.body"
 _FILE: Final = ("http.response.pathsend", "http.response.zerocopysend")
 """Servers that send a file themselves are told so in a message without its bytes."""
-_EVENTS: Final = b"text/event-stream"
-_LENGTH: Final = b"content-length"
-_JSON: Final = (b"content-type", b"application/json")
-_LEFT: Final = "disconnected"
-_SMALL: Final = 65_536
+SMALL: Final = 65_536
 """A body of more bytes takes its time to be handed over, which is waited for."""
-
-_MANY: Final = SETTLE_EVERY * VALUES
-
-_WHOLE: Final = 1
+_TYPE: Final = b"content-type"
+_EVENTS: Final = b"text/event-stream"
+WHOLE: Final = 1
 _PARTED: Final = 2
 _GONE: Final = 4
 _TIMED: Final = 8
@@ -63,46 +65,60 @@ class Exchange(RequestContext):
     excused: the failure of a background task, which is none of the request's.
     """
 
-    # What most requests leave as it is costs them nothing.
+    state = 0
     status = 0
     body_bytes = 0
+    began_at = 0.0
     first_byte_at = 0.0
     ended_at = 0.0
     library_s = 0.0
     stream: Stream | None = None
     excused: BaseException | None = None
-    sent_headers: list[tuple[bytes, bytes]] | None = None
+    sent_headers: list[Header] | None = None
 
-    def __init__(self, layer: Layer, scope: Scope, receive: Receive, send: Send) -> None:
-        self.began_at = perf_counter()
+    def __init__(self, layer: Layer, scope: Scope, header: Header) -> None:
         self.layer = layer
         self.scope = scope
-        self.state = 0
+        self.header = header
+
+    def follow(self, receive: Receive, send: Send, began_at: float) -> None:
+        """The request began then, and what it receives and sends comes by here from now on."""
         self._receive = receive
         self._send = send
-        if layer.times_next:  # looked at before ids are cut: that request is not like others
-            layer.times_next = False
-            self.state = _TIMED
-        try:
-            self._id = layer.ready.pop()
-        except IndexError:
-            self._id = layer.cut_id()
-        if layer.noted is None and layer.series is not None:
-            layer.series.opened()
-        self._token: Token[RequestContext | None] = current_request.set(self)
-        if self.state:
-            self.library_s = perf_counter() - self.began_at
+        self.began_at = began_at
+
+    def opened(self, opening: Message, first_byte_at: float) -> None:
+        """Its response was opened with this message."""
+        self.status = opening["status"]
+        self.sent_headers = opening["headers"]
+        self.first_byte_at = first_byte_at
+
+    def whole(self, body_bytes: int, ended_at: float) -> None:
+        """Its response was handed over in one piece."""
+        self.body_bytes = body_bytes
+        self.ended_at = ended_at
+        self.state |= WHOLE
+
+    def timed(self, library_s: float) -> None:
+        """The library's own time is taken of it, and was this much so far."""
+        self.state |= _TIMED
+        self.library_s = library_s
+
+    def left(self) -> None:
+        """The client has left; that does not matter to a response that was handed over."""
+        if not self.state & WHOLE:
+            self.state |= _GONE
 
     def id_bytes(self) -> bytes:
         """The request's own id."""
-        return self._id
+        return self.header[1]
 
     def asked(self) -> tuple[str, str, str, str | None, str | None]:
         """As RequestContext's, without keeping what is asked for once."""
         scope = self.scope
         method, client = scope["method"], scope.get("client")
         return (
-            self._id.decode("ascii"),
+            self.header[1].decode("ascii"),
             method if method in METHODS else "_OTHER",
             scope["path"],
             client_id(scope["headers"]),
@@ -121,67 +137,37 @@ class Exchange(RequestContext):
                 self.route = found
         return self.route
 
-    async def receive(self) -> Message:
-        """As the server's own; a client that leaves before the end is noted."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.state & _WHOLE:
-            self.state |= _GONE
-        return message
-
     def send(self, message: Message) -> Awaitable[None]:
-        """As the server's own; what is sent is counted.
-
-        No coroutine of our own for the two messages of an answer in one piece: it would cost as much as the rest.
-        """
+        """As the server's own; what is sent is counted."""
         kind = message["type"]
-        if kind == _BODY:
-            if not self.state & _PARTED and not message.get("more_body"):
-                size = len(message.get("body", b""))
-                if size <= _SMALL:
-                    self.body_bytes = size
-                    self.ended_at = perf_counter()
-                    self.state |= _WHOLE
-                    return self._send(message)
-        elif kind == _START:
-            try:
-                self.first_byte_at = perf_counter()
-                self.status = status = message["status"]
-                headers: list[tuple[bytes, bytes]] = [*message.get("headers", ())]
-                # What most answers are: nothing is to be looked for in their headers.
-                if (
-                    self.state
-                    or len(headers) != 2
-                    or headers[1] != _JSON
-                    or headers[0][0] != _LENGTH
-                ):
-                    self._open_thoroughly(headers)
-                else:
-                    headers.append((HEADER, self._id))
-                if len(message) == 3:
-                    message = {"type": _START, "status": status, "headers": headers}
-                else:
-                    message = {**message, "headers": headers}
-            except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-                self.layer.failed("middleware", error)
-            return self._send(message)
-        return self._send_part(message, kind)
+        if kind != START:
+            return self._send_part(message, kind)
+        try:
+            self.first_byte_at = perf_counter()
+            self.status = message["status"]
+            headers: list[Header] = [*message.get("headers", ())]
+            self._open_thoroughly(headers)
+            message = {**message, "headers": headers}
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self.layer.failed("middleware", error)
+        return self._send(message)
 
-    def _open_thoroughly(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def _open_thoroughly(self, headers: list[Header]) -> None:
         if self.state & _GONE:  # it got no answer, whatever the framework makes of that
             self.status = GONE
         self.sent_headers = headers
         if not self._looked_through(headers):
-            headers.append((HEADER, self._id))
+            headers.append(self.header)
         if self.state & _TIMED:
             self.library_s += perf_counter() - self.first_byte_at
 
-    def _looked_through(self, headers: list[tuple[bytes, bytes]]) -> bool:
+    def _looked_through(self, headers: list[Header]) -> bool:
         """Whether the application gave an id of its own; an event stream is open if it is one."""
         own = False
         for name, value in headers:
-            if name == HEADER:
+            if name == ID:
                 own = True
-            elif name == b"content-type" and value.startswith(_EVENTS):
+            elif name == _TYPE and value.startswith(_EVENTS):
                 self._open_stream()
         return own
 
@@ -192,12 +178,12 @@ class Exchange(RequestContext):
             self.stream = streams.open_events(self.known_route() or UNMATCHED_ROUTE)
 
     async def _send_part(self, message: Message, kind: str) -> None:
-        if not self.state & _PARTED:
+        last = kind in (BODY, *_FILE) and not message.get("more_body")
+        if not self.state & _PARTED and not (last and kind == BODY and _is_small(message)):
             self.state |= _PARTED
             if client_left(self._receive):
                 self.state |= _GONE
                 self.status = GONE
-        last = kind in (_BODY, *_FILE) and not message.get("more_body")
         try:
             await self._send(message)
         except OSError:  # the server's word for a client that has left
@@ -209,10 +195,10 @@ class Exchange(RequestContext):
             self.layer.failed("middleware", error)
         if last:
             self.ended_at = perf_counter()
-            self.state |= _WHOLE
+            self.state |= WHOLE
 
     def _count(self, message: Message, kind: str) -> None:
-        if kind == _BODY:
+        if kind == BODY:
             body = message.get("body", b"")
             self.body_bytes += len(body)
             if self.stream is not None:
@@ -222,82 +208,20 @@ class Exchange(RequestContext):
 
     def close(self, failure: BaseException | None) -> None:
         """The request is over: its late span, its line and its series are written, each whatever the others do."""
-        layer, scope, receive, known = self.layer, self.scope, self._receive, None
-        try:
-            if (
-                failure is None
-                and self.state == _WHOLE
-                and self.status < 400
-                # As `client_left`, without the call.
-                and not (type(receive) is MethodType and getattr(receive.__self__, _LEFT, False))
-                and MOUNTED not in scope
-            ):
-                route, inner = scope.get("route"), scope.get(FASTAPI)
-                known = layer.known.get(id(inner.get(CONTEXT) if inner else route))
-                if known is not None and known[1] is not route:
-                    known = None
-        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-            layer.failed("middleware", error)
-        if known is None:
-            self._close_thoroughly(failure)
-            return
-        # What most requests are, and what costs the least.
-        noted = layer.noted
-        if noted is None or layer.told is not None:
-            self._close_told(known[2])
-            return
-        values = noted.get((scope["method"], known[2], self.status))
-        if values is None:
-            self._close_thoroughly(None)
-            return
-        began = self.began_at
-        values += (self.ended_at - began, self.first_byte_at - began, self.body_bytes)
-        if len(values) >= _MANY:
-            self._settle()
-        current_request.reset(self._token)
-
-    def _close_told(self, route: str) -> None:
-        """A request that ended well, whose end somebody is told of, or whose series others read."""
-        layer, method, began = self.layer, self.scope["method"], self.began_at
-        self.route = route
-        size = 0 if method == "HEAD" else self.body_bytes
-        seconds = self.ended_at - began
-        if layer.told is not None:
-            self._tell(Ended(self.status, "ok", seconds, None, size))
-        series, noted = layer.series, layer.noted
-        values = None if noted is None else noted.get((method, route, self.status))
-        if values is not None and not self.sampled:
-            values += (seconds, self.first_byte_at - began, size)
-            if len(values) >= _MANY:
-                self._settle()
-        elif series is not None:
-            key, first_byte_s = (method, route, self.status, "ok"), self.first_byte_at - began
-            if self.sampled or not series.ended_well(key, seconds, first_byte_s, size):
-                self._measure(series, Ended(self.status, "ok", seconds, None, size))
-        current_request.reset(self._token)
-
-    def _settle(self) -> None:
-        try:
-            if self.layer.series is not None:
-                self.layer.series.settle()
-        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-            self.layer.failed("metrics", error)
-
-    def _close_thoroughly(self, failure: BaseException | None) -> None:
         layer, now = self.layer, perf_counter()
         ended = self._judged(now, failure)
         self.known_route()
-        if layer.told is not None:
-            self._tell(ended)
+        well = layer.told is None or self._tell(ended)
         if layer.series is not None:
             self._measure(layer.series, ended)
             if self.state & _TIMED:
                 spent = self.library_s + perf_counter() - now
                 layer.series.spent(spent * TIMED_EVERY)
-        current_request.reset(self._token)
+        if well and ended.outcome == "ok" and self.route is not None and ended.status < 400:
+            layer.remember(self.scope, self.route, ended.status)
 
     def _judged(self, now: float, failure: BaseException | None) -> Ended:
-        status, complete = self.status, self.state & _WHOLE > 0
+        status, complete = self.status, self.state & WHOLE > 0
         size = 0 if self.method == "HEAD" else self.body_bytes
         seconds = (self.ended_at if complete else now) - self.began_at
         try:
@@ -319,18 +243,24 @@ class Exchange(RequestContext):
             return Ended(status or 500, "server_error", seconds, failure, size)
         return Ended(status, outcome, seconds, failure, size)
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, ended: Ended) -> bool:
+        """Whether the log took its line."""
         hooks = self.layer.hooks
-        if hooks.on_end is not None:
-            try:
-                hooks.on_end(self.scope, self, ended)
-            except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-                self.layer.failed("tracing", error)
+        self._end(hooks, ended)
         if hooks.access_log is not None:
             try:
                 hooks.access_log.write(self, ended)
             except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
                 self.layer.failed("logs", error)
+                return False
+        return True
+
+    def _end(self, hooks: Hooks, ended: Ended) -> None:
+        if hooks.on_end is not None:
+            try:
+                hooks.on_end(self.scope, self, ended)
+            except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+                self.layer.failed("tracing", error)
 
     def _measure(self, series: RequestSeries, ended: Ended) -> None:
         seconds, size = ended.seconds, ended.body_bytes
@@ -359,7 +289,21 @@ for _name, _make in MAKERS.items():
     setattr(Exchange, _name, Made(_name, _make))
 
 
-def _file_bytes(message: Message, headers: Iterable[tuple[bytes, bytes]]) -> int:
+def made(opened: Opened) -> RequestContext:
+    """What is made of a request that somebody asks for: an Exchange, a bare context should that fail. Never raises."""
+    layer, scope, header = opened[LAYER], opened[SCOPE], opened[HEADER]
+    try:
+        return Exchange(layer, scope, header)
+    except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+        layer.failed("middleware", error)
+        return RequestContext(request_id=header[1].decode("ascii"), method="_OTHER", path="")
+
+
+def _is_small(message: Message) -> bool:
+    return len(message.get("body", b"")) <= SMALL
+
+
+def _file_bytes(message: Message, headers: Iterable[Header]) -> int:
     """As many as the message says, else as many as the headers promised."""
     count = message.get("count")
     if isinstance(count, int):

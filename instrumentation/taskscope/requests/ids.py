@@ -13,11 +13,13 @@ from threading import Lock
 from typing import Final
 from weakref import WeakSet
 
-__all__ = ["BLOCK", "HEADER", "RequestIds", "client_id"]
+__all__ = ["BLOCK", "HEADER", "Header", "RequestIds", "client_id"]
 
 HEADER: Final = b"x-request-id"
+Header = tuple[bytes, bytes]
+"""A response's header: its name and its value."""
 
-BLOCK: Final = 64
+BLOCK: Final = 256
 """So many ids are cut at once."""
 _DIGITS: Final = 32
 _NONE: Final = b"0" * 32
@@ -28,13 +30,14 @@ _WELL_FORMED: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class RequestIds:
     """A pool of ids. Safe for threads: an id that was taken is gone before another thread can look.
 
-    ready: the ids that were cut; whoever takes one by `pop` himself calls `cut` when there is none.
+    ready: the ids that were cut, as the header that a response bears; whoever takes one by `pop` himself calls
+    `cut` when there is none.
     """
 
     __slots__ = ("__weakref__", "_lock", "_made", "ready")
 
     def __init__(self) -> None:
-        self.ready: list[bytes] = []
+        self.ready: list[Header] = []
         self._made = 0
         self._lock = Lock()
         _pools.add(self)
@@ -47,23 +50,23 @@ class RequestIds:
     def take(self) -> bytes:
         """An id that was never given before."""
         try:
-            return self.ready.pop()
+            return self.ready.pop()[1]
         except IndexError:
-            return self.cut()
+            return self.cut()[1]
 
-    def cut(self) -> bytes:
-        """As `take`, from a new block, whose other ids are ready then."""
+    def cut(self) -> Header:
+        """A header with an id of a new block, whose other ids are ready then."""
         first, *others = _CUT.unpack(os.urandom(BLOCK * _DIGITS // 2).hex().encode())
         with self._lock:
             self._made += BLOCK
-            self.ready.extend(others)
-        return bytes(first)
+            self.ready.extend([(HEADER, other) for other in others])
+        return HEADER, first
 
-    def spare(self) -> bytes:
-        """The id of a request that could get none of its own; it counts as taken."""
+    def spare(self) -> Header:
+        """The header of a request that could get none of its own; it counts as taken."""
         with self._lock:
             self._made += 1
-        return _NONE
+        return HEADER, _NONE
 
     def forget(self) -> None:
         """Nothing that was cut before is given any more."""

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 from taskscope.context import RequestContext
 from taskscope.ended import Ended
 from taskscope.metrics.instruments import Instruments
+from taskscope.requests.answers import Answers
 from taskscope.requests.background import BackgroundSeries
-from taskscope.requests.ids import RequestIds
-from taskscope.requests.series import Noted, RequestSeries
+from taskscope.requests.ids import Header, RequestIds
+from taskscope.requests.series import RequestSeries
 from taskscope.requests.streams import StreamSeries, streams_of
-from taskscope.routing.route import Routed, RouteFinder
+from taskscope.routing.route import Routed, RouteFinder, selected
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -29,6 +30,25 @@ class AccessLog(Protocol):
 
     def write(self, request: RequestContext, ended: Ended) -> None:
         """One line says how the request ended."""
+        ...
+
+    def text_of(self, method: str, route: str, status: int) -> bytes:
+        """What each line of such an answer says of it; empty where `write` alone can tell."""
+        ...
+
+    def served(
+        self,
+        request: RequestContext | None,
+        request_id: bytes,
+        scope: Scope,
+        text: bytes,
+        seconds: float,
+        body_bytes: int,
+    ) -> bool:
+        """One line says that the request was answered well; false if only `write` can tell.
+
+        request: if anybody has asked for it. text: as by `text_of`, not empty.
+        """
         ...
 
 
@@ -54,12 +74,13 @@ class Hooks:
 class Layer:
     """What all requests of one application share.
 
-    ids: their ids, one taken by each, so that it tells how many there were. noted: where requests that ended well
-    are noted, None where they are written at once or not at all. told: the hooks, if one of them is told of a
-    request's end. known: templates of routes. times_next: the library's own time is taken of the next request.
+    ids: their ids, one taken by each, so that it tells how many there were. take: gives the header of a request
+    that opens; IndexError where `cut_id` must. told: the hooks, if one of them is told of a request's end.
+    known: templates of routes, with what is kept of their answers.
     """
 
     __slots__ = (
+        "answers",
         "background",
         "failed",
         "hooks",
@@ -67,12 +88,10 @@ class Layer:
         "instruments",
         "known",
         "logs",
-        "noted",
-        "ready",
         "routes",
         "series",
         "streams",
-        "times_next",
+        "take",
         "told",
     )
 
@@ -85,27 +104,56 @@ class Layer:
         self.logs = hooks.logs
         self.instruments = hooks.instruments
         self.ids = RequestIds()
-        self.ready = self.ids.ready
+        self.take: Callable[[], Header] = self.ids.ready.pop
         self.routes = RouteFinder(routed)
         self.known = self.routes.known
         silent = hooks.on_end is None and hooks.access_log is None
         self.told: Hooks | None = None if silent else hooks
-        self.times_next = False
         self.series: RequestSeries | None = None
-        self.noted: Noted | None = None
         self.background: BackgroundSeries | None = None
         self.streams: StreamSeries | None = None
         if hooks.instruments is not None:
             self.series = RequestSeries(hooks.instruments, lambda: self.ids.taken)
-            self.noted = self.series.noted
+            if self.series.noted is None:
+                self.take = self._take_and_count
             self.background = BackgroundSeries(hooks.instruments)
             self.streams = streams_of(hooks.instruments)
+        self.answers = Answers(self.series)
 
-    def cut_id(self) -> bytes:
-        """The first of the ids that are cut now. Of the next request the library's own time is taken. Never raises."""
-        self.times_next = True
+    def _take_and_count(self) -> Header:
+        header = self.ids.ready.pop()
+        if self.series is not None:
+            self.series.opened()
+        return header
+
+    def cut_id(self) -> Header:
+        """The header with the first of the ids that are cut now. Never raises."""
         try:
+            if self.series is not None:
+                self.series.opened()
             return self.ids.cut()
-        except Exception as error:  # noqa: BLE001 - a request is measured also without an id
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             self.failed("middleware", error)
             return self.ids.spare()
+
+    def settle(self) -> None:
+        """What was noted of requests is written. Never raises."""
+        try:
+            if self.series is not None:
+                self.series.settle()
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self.failed("metrics", error)
+
+    def remember(self, scope: Scope, route: str, status: int) -> None:
+        """The next request that is answered well in this way is told by a look. Never raises."""
+        try:
+            known = self.known.get(id(selected(scope)))
+            if known is None or known[1] is not scope.get("route") or known[2] != route:
+                return
+            method, log = scope["method"], self.hooks.access_log
+            text = b"" if log is None else log.text_of(method, route, status)
+            answer = self.answers.of((method, route, status), text)
+            if answer is not None:
+                known[3].setdefault(method, {})[status] = answer
+        except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+            self.failed("middleware", error)

@@ -31,6 +31,7 @@ from taskscope.requests.fields import METHODS
 
 __all__ = [
     "MOST_PREPARED",
+    "SETTLE_AT",
     "SETTLE_EVERY",
     "Key",
     "Noted",
@@ -50,6 +51,8 @@ Noted = dict[tuple[str, str, int], list[float]]
 """Requests that ended well, by method, route and status: duration, first byte and size of each in turn."""
 VALUES: Final = 3
 """So many values are noted of each."""
+SETTLE_AT: Final = SETTLE_EVERY * VALUES
+"""Whoever notes so many values calls `settle`."""
 Key = tuple[str, str, int, str]
 """Method, route, status, outcome. The method may be one that nobody knows; it is counted as `_OTHER`."""
 
@@ -172,17 +175,19 @@ class RequestSeries:
         prepared.write(seconds, first_byte_s, size)
         return prepared
 
-    def ended_well(self, key: Key, seconds: float, first_byte_s: float, size: int) -> bool:
-        """Whether the request is in the series and under way no more, in one step; else nothing was done."""
-        prepared = self._prepared.get(key)
-        if prepared is None or not prepared.together or self.noted is not None:
-            return False
+    def at_hand(self, key: Key) -> Prepared | None:
+        """The histograms of that combination, if it is among those that are kept."""
+        return self._prepared.get(key)
+
+    def ended_well(
+        self, prepared: Prepared, seconds: float, first_byte_s: float, size: int
+    ) -> None:
+        """The request is in the series that are kept, and under way no more, in one step. Never raises."""
         try:
             prepared.count_folds(1)
             prepared.write_and_leave(self._active, seconds, first_byte_s, size)
         except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
             self._failed("metrics", error)
-        return True
 
     def spent(self, seconds: float) -> None:
         """The library took so many seconds of its requests."""

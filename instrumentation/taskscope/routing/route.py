@@ -15,10 +15,12 @@ __all__ = [
     "CONTEXT",
     "FASTAPI",
     "MOUNTED",
+    "Known",
     "RouteFinder",
     "Routed",
     "path_within",
     "route_template",
+    "selected",
 ]
 
 # FastAPI >= 0.137 keeps the prefixes of included routers apart from the route, under a key of its own. It is not
@@ -28,6 +30,8 @@ CONTEXT: Final = "effective_route_context"
 MOUNTED: Final = "app_root_path"
 """Starlette's key of a scope that has passed a mount."""
 _INCLUDED: Final = "included_router"
+
+Known = tuple[object, object, str, dict[str, dict[int, Any]]]
 
 MOST_KNOWN: Final = 10_000
 """As many routes have their templates at hand."""
@@ -46,8 +50,8 @@ def path_within(scope: Mapping[str, Any]) -> str:
 class RouteFinder:
     """Finds the templates of one application's routes; what was looked for once is found at once.
 
-    known: by the id of what a router selected, that, its route and the template. They are kept there, so no other
-    object has that id.
+    known: by the id of what a router selected, that, its route, the template, and a place for what is kept of its
+    answers, by method and status. What was selected is kept there, so no other object has that id.
     """
 
     __slots__ = ("_app", "_table", "known")
@@ -55,7 +59,7 @@ class RouteFinder:
     def __init__(self, app: Routed) -> None:
         self._app = app
         self._table: RoutingTable | None = None
-        self.known: dict[int, tuple[object, object, str]] = {}
+        self.known: dict[int, Known] = {}
 
     def find(self, scope: MutableMapping[str, Any]) -> str:
         """The full template of the route that was selected, prefixes and mounts included; else `unmatched`.
@@ -78,7 +82,7 @@ class RouteFinder:
             template = _template_of(selected)
             if template is not None:
                 if len(self.known) < MOST_KNOWN:
-                    self.known[id(selected)] = (selected, route, template)
+                    self.known[id(selected)] = (selected, route, template, {})
                 return template
         if self._table is None:
             self._table = RoutingTable(self._app)
@@ -88,6 +92,13 @@ class RouteFinder:
 def route_template(app: Routed, scope: MutableMapping[str, Any]) -> str:
     """As `RouteFinder(app).find(scope)`, for whoever asks once."""
     return RouteFinder(app).find(scope)
+
+
+def selected(scope: Mapping[str, Any]) -> object | None:
+    """What a router left in the scope: the key under which its template is at hand."""
+    inner = scope.get(FASTAPI)
+    found: object | None = inner.get(CONTEXT) if inner else scope.get("route")
+    return found
 
 
 def _template_of(selected: object) -> str | None:

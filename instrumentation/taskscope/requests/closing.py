@@ -1,0 +1,102 @@
+"""The close of a request that was answered well, in the usual way: tracing, its line and its series, in turn.
+
+Read by the outermost layer, where somebody is told of a request's end or other processes read its series. Each part
+does its work whatever the others do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from taskscope.context import Opened, requested
+from taskscope.ended import Ended
+from taskscope.requests.opened import (
+    BEGAN,
+    BODY_BYTES,
+    ENDED,
+    FIRST_BYTE,
+    HEADER,
+    LAYER,
+    REQUEST,
+    SCOPE,
+)
+from taskscope.requests.series import SETTLE_AT, RequestSeries, exemplify
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+    from taskscope.requests.answers import Answer
+    from taskscope.requests.layer import Hooks, Layer
+
+__all__ = ["close_well"]
+
+
+def close_well(opened: Opened, answer: Answer) -> None:
+    """The request is told of and is in its series. Never raises."""
+    layer: Layer = opened[LAYER]
+    scope, began, body_bytes = opened[SCOPE], opened[BEGAN], opened[BODY_BYTES]
+    seconds, first_byte_s = opened[ENDED] - began, opened[FIRST_BYTE] - began
+    hooks, sampled = layer.told, False
+    if hooks is not None:
+        if hooks.on_end is not None:
+            request = requested(opened)
+            request.route = answer.route
+            try:
+                hooks.on_end(scope, request, Ended(answer.status, "ok", seconds, None, body_bytes))
+            except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+                layer.failed("tracing", error)
+            sampled = request.sampled
+        if hooks.access_log is not None:
+            _log(hooks, opened, scope, answer, seconds, body_bytes)
+    series, values = layer.series, answer.values
+    if series is None or answer.prepared is None:
+        return
+    if sampled:
+        _measure_sampled(layer, series, scope, answer, (seconds, first_byte_s, float(body_bytes)))
+    elif values is None:
+        series.ended_well(answer.prepared, seconds, first_byte_s, body_bytes)
+    else:
+        values += (seconds, first_byte_s, body_bytes)
+        if len(values) >= SETTLE_AT:
+            layer.settle()
+
+
+def _log(
+    hooks: Hooks, opened: Opened, scope: Scope, answer: Answer, seconds: float, body_bytes: int
+) -> None:
+    log = hooks.access_log
+    try:
+        if log is None or (
+            answer.text
+            and log.served(
+                opened[REQUEST], opened[HEADER][1], scope, answer.text, seconds, body_bytes
+            )
+        ):
+            return
+        request = requested(opened)
+        request.route = answer.route
+        log.write(request, Ended(answer.status, "ok", seconds, None, body_bytes))
+    except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+        hooks.failed("logs", error)
+
+
+def _measure_sampled(
+    layer: Layer,
+    series: RequestSeries,
+    scope: Scope,
+    answer: Answer,
+    observed: tuple[float, float, float],
+) -> None:
+    """One whose trace is kept bears it as an exemplar, so it is written at once."""
+    seconds, first_byte_s, size = observed
+    try:
+        key = (answer.method, answer.route, answer.status, "ok")
+        prepared = series.closed(key, seconds, first_byte_s, int(size))
+        exemplar = layer.hooks.exemplar
+        trace = None if exemplar is None else exemplar(scope)
+        if trace is not None:
+            exemplify(prepared, trace, observed)
+    except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+        layer.failed("metrics", error)
+    finally:
+        series.left()
