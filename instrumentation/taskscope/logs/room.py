@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from enum import Enum
 from typing import Final
@@ -60,7 +61,7 @@ class Room:
         self._free: int | None = None
         self._disk_reserve = 0
         self._at = 0
-        self._when = -_MEASURE_S
+        self._when = -math.inf
 
     def is_old(self, now: float, *, spared: float = 0.0) -> bool:
         """Whether what is known is a second old, and `spared` seconds more."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["Forkable", "Tended", "begin_again_in_children", "start_tending"]
 
@@ -58,24 +58,36 @@ def _tend(reference: weakref.ref[Tended], wake: threading.Event, every_s: float)
         del tended
 
 
+class _Forks:
+    """All that must begin again in a child. The interpreter's hooks cannot be taken back, so there is one set."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakSet[Forkable] = weakref.WeakSet()
+        self._forking: list[Forkable] = []
+        os.register_at_fork(
+            before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child
+        )
+
+    def add(self, forkable: Forkable) -> None:
+        self._all.add(forkable)
+
+    def _before(self) -> None:
+        for each in list(self._all):
+            each.before_fork()
+            self._forking.append(each)
+
+    def _in_parent(self) -> None:
+        while self._forking:
+            self._forking.pop().in_parent()
+
+    def _in_child(self) -> None:
+        while self._forking:
+            self._forking.pop().in_child()
+
+
+_FORKS: Final = _Forks()
+
+
 def begin_again_in_children(forkable: Forkable) -> None:
-    """In each child of this process it is as new; it may be dropped before."""
-    # Hooks cannot be taken back; a weak reference lets what is dropped go.
-    reference = weakref.ref(forkable)
-    forking: list[Forkable] = []
-
-    def before() -> None:
-        found = reference()
-        if found is not None:
-            found.before_fork()
-            forking.append(found)
-
-    def in_parent() -> None:
-        if forking:
-            forking.pop().in_parent()
-
-    def in_child() -> None:
-        if forking:
-            forking.pop().in_child()
-
-    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+    """In each child of this process it is as new, for as long as it lives."""
+    _FORKS.add(forkable)
