@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from taskscope_ui.commands import logs_reading, logs_setup
+from taskscope_ui.commands import logs_reading, logs_replay, logs_setup
 from taskscope_ui.commands.options import DEFAULT_APP, App, Host
 
 __all__ = ["add_to", "ship"]
@@ -24,11 +24,12 @@ def add_to(app: typer.Typer) -> None:
     logs.callback()(_logs)
     logs_setup.add_to(logs)
     logs_reading.add_to(logs)
+    logs_replay.add_to(logs)
     app.add_typer(logs, name="logs")
 
 
 def _logs() -> None:
-    """Prepare Elasticsearch for the service's log lines."""
+    """Read the service's log lines, and prepare Elasticsearch for them."""
 
 
 def ship(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +123,7 @@ def query_of(conditions: tuple[Condition, ...], since: str, until: str | None, u
 def reader_of(
     origin: str, spool: Path | None, service: str | None, environment: str | None
 ) -> Iterator[Reader]:
-    """A reader of what answers; stderr says what that is."""
+    """A reader of what answers; stderr says what that is. A pipe whose reader goes away ends the block in silence."""
     from taskscope.settings import Settings
     from taskscope_exporters.logs.reading.conditions import QueryError
     from taskscope_exporters.logs.reading.reader import Origin, Where, reading
@@ -139,7 +140,11 @@ def reader_of(
     )
     with reading(where, environ, now=now_us()) as reader:
         note(reader.said)
-        yield reader
+        try:
+            yield reader
+        except BrokenPipeError:
+            # Here, because the command line's own library would end with code 1, which says that no line was found.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def now_us() -> int:

@@ -91,6 +91,7 @@ def tail(
 
             return followed(reader, query, limit, screen)
         return _shown(reader, screen, reader.newest(query, limit))
+    return 0  # a reader that went away
 
 
 def search(
@@ -130,6 +131,7 @@ def search(
     from taskscope_ui.commands.logs_screen import Screen, note
 
     conditions = conditions_of(words, level, route, outcome, status)
+    code = 0  # also of a reader that went away
     with reader_of(origin, spool, service, environment) as reader:
         lines = reader.newest(query_of(conditions, since, until, utc), limit)
         code = _shown(reader, Screen(json=as_json, utc=utc, full=full), lines)
@@ -173,7 +175,7 @@ def trace(
         query = query_of((asked,), since, None, utc)
         lines = _whole_trace(reader, query, id)
         if not lines:
-            note(f"no line of {id} since {since} ago; look further back with --since")
+            note(f"no line of {id} within --since {since}; look further back with --since")
             return 1
         Screen(json=as_json, utc=utc, full=full).trace(id, lines)
         if len(lines) >= _TRACE_LINES:

@@ -82,12 +82,12 @@ class TraceColumns:
         return pieces
 
     def body(self, line: Entry) -> list[Piece]:
-        """What the line says, the answer it tells of, and the rest without what is the same in all lines."""
+        """The answer it tells of, what the line says, and the rest without what is the same in all lines."""
         said, *rest = body_of(line, self.look)
         answer = [Piece(text=shown(_answer(line)), tone=Tone.NOTE)] if _answer(line) else []
         if not self.look.full:
             rest = [each for each in rest if not each.text.startswith(("trace=", "request="))]
-        return [said, *answer, *rest]
+        return [*answer, said, *rest]
 
     def _after(self, line: Entry) -> str:
         return f"+{(line.at - self._start) / 1000:.1f}"

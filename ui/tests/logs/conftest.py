@@ -93,7 +93,9 @@ class Lines:
 
     def write(self, *documents: Mapping[str, object]) -> None:
         for one in documents:
-            self.spool.write(json.dumps(one, ensure_ascii=False).encode() + b"\n")
+            self.spool.write(
+                json.dumps(one, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+            )
 
     def spooled(self) -> dict[str, dict[str, object]]:
         """What the spool holds, by id, the oldest first."""

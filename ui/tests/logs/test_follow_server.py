@@ -125,7 +125,7 @@ def test_a_request_id_leads_to_the_whole_trace(node: Any, lines: Any, terminal: 
         "trace", "req-1", "--service", lines.service, "--since", "1h", env=node.environ()
     )
     first, second, last = done.stdout.splitlines()
-    assert "ERROR 1.20s request served /tasks/{id} → 500 (server_error)" in first
+    assert "ERROR 1.20s /tasks/{id} → 500 (server_error) request served" in first
     assert first.startswith("   +0.0 ms ")
     assert second.split()[2:6] == ["CRIT", "exhausted", "the", "pool"]
     assert last.startswith(f"req-1: 2 lines of {lines.service} · 5.00s from ")

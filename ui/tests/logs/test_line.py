@@ -154,7 +154,7 @@ def test_lines_are_indented_by_what_their_span_lies_within() -> None:
     ]
     assert depths(lines) == [0, 1, 2, 1, 0, 0]
     columns = TraceColumns(lines, SCREEN)
-    assert painted(columns.head(lines[2], 2), colour=False) == "+20.0 ms " + " " * 16
+    assert painted(columns.head(lines[2], 2), colour=False) == "+20.0 ms " + " " * 15
     assert summary("t", lines, PIPE) == (
         "t: 6 lines of shop · 3 spans · 100ms from 2026-11-24T00:00:00.010Z · /x → 500 · 1 error"
     )
