@@ -72,11 +72,12 @@ def test_a_copy_of_an_older_index_is_not_counted_again() -> None:
     assert marks.counted["r/0"] == 7
 
 
-def test_a_stream_that_was_made_anew_is_counted_from_its_first_line() -> None:
+def test_a_stream_that_was_restored_or_made_anew_is_counted_from_now_on() -> None:
     marks = begun(tip(99, generation=5))
-    marks.admit([tip(3, generation=1, uuid="anew")])
-    assert marks.counted["anew/0"] == -1
-    assert marks.newest == 1
+    marks.admit([tip(60, generation=4, uuid="anew")])
+    assert marks.counted["anew/0"] == 60
+    marks.admit([tip(60, generation=4, uuid="anew"), tip(2, generation=5, uuid="next")])
+    assert marks.counted["next/0"] == -1
 
 
 def test_each_shard_has_a_mark_of_its_own() -> None:

@@ -103,18 +103,18 @@ class Marks:
         """Every shard has a mark.
 
         A backing index that is younger than all others has been written since, and is counted from its start. Any
-        other stranger (shrunk, mounted from a snapshot, restored) holds lines that were counted under another name.
+        other stranger (shrunk, mounted or restored from a snapshot) holds lines that were counted under another name.
+        A stream that was deleted and made anew looks like a restored one: what it holds already is not counted.
         """
         shards = tuple(found)
-        remade = not any(tip.key in self.counted for tip in shards)
-        oldest = 0 if remade else self.newest
+        replaced = not any(tip.key in self.counted for tip in shards)
         for tip in shards:
             if tip.key not in self.counted:
-                fresh = self.began and tip.generation > oldest
+                fresh = self.began and tip.generation > self.newest
                 self.counted[tip.key] = -1 if fresh else tip.number
         if shards:
             youngest = max(tip.generation for tip in shards)
-            self.newest = youngest if remade else max(self.newest, youngest)
+            self.newest = youngest if replaced else max(self.newest, youngest)
         self.began = True
         self._forget(shards)
 
