@@ -21,7 +21,9 @@ from starlette.routing import Route
 
 import taskscope
 from taskscope import Settings
+from taskscope.catalogue.builtin import LIBRARY_ERRORS
 from taskscope.redaction import Redaction
+from taskscope.testing.metrics import value
 from taskscope.testing.needles import NEEDLES, Needle, hidden_by
 from taskscope.testing.server import serving
 
@@ -127,6 +129,7 @@ class Left:
 
     preset: str
     surfaces: dict[str, bytes]
+    errors: dict[str, float]
 
 
 @pytest.fixture(scope="module", params=["default", "strict"])
@@ -170,10 +173,15 @@ def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "spans": b"".join(received),
             "exposition": exposed,
         },
+        {
+            component: value(telemetry.registry, LIBRARY_ERRORS, component=component)
+            for component in ("logs", "tracing")
+        },
     )
 
 
 def test_every_surface_was_written_to(left: Left) -> None:
+    assert left.errors == {"logs": 0, "tracing": 0}
     sizes = {name: len(found) for name, found in left.surfaces.items()}
     assert sizes["spool"] > 200_000
     assert sizes["standard error"] > 200_000
