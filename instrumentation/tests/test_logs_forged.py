@@ -57,7 +57,7 @@ class Printed:
             ),
             spool=Spool(folder, max_bytes=2**26, segment_bytes=2**22),
             on_line=lambda _level: None,
-            on_drop=lambda _reason: None,
+            on_drop=lambda _reason, _level: None,
             on_error=lambda _error: None,
             echo=self.terminal,
             complaints=self.complaints,

@@ -113,7 +113,7 @@ def ask(url: str) -> None:
         client.get("/traced")
         for number, needle in enumerate(NEEDLES):
             asked = quote(needle.text, safe="")
-            sent = " ".join(needle.text.split()).encode()
+            sent = " ".join(needle.text.split())
             client.get(
                 f"/failing/{number}",
                 params={"note": needle.text},
