@@ -1,18 +1,31 @@
-"""One Elasticsearch for all tests of this folder that ask for it: over TLS, with security on."""
+"""One Elasticsearch over TLS, and one without that may be killed, for all tests of this folder that ask for them."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from elasticsearch import Elasticsearch, NotFoundError
+from elastic_transport import TransportError
+from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
-from taskscope.testing.engines import HOST, Missing, Spec, free_ports, new_password, running
+from taskscope.testing.engines import (
+    HOST,
+    Missing,
+    Running,
+    Spec,
+    free_ports,
+    jdk,
+    new_password,
+    running,
+    start,
+)
 from taskscope.testing.engines import elasticsearch as es
 from taskscope.testing.engines.spec import LogReady
+from taskscope.testing.waiting import until
 from taskscope_exporters.logs.settings import Secret, ShipSettings
 
 ADMIN = es.EsUser(name="admin", password=new_password(), role=es.ADMIN)
@@ -93,6 +106,12 @@ class Secured:
             "ELASTICSEARCH_CA_CERT": str(self.authority.certificate),
         }
 
+    def is_well(self) -> bool:
+        """Whether it answers a login: it says `started` before it does."""
+        with self.client() as client, suppress(TransportError, ApiError):
+            return client.cluster.health(timeout="1s")["status"] != "red"
+        return False
+
     def count(self, stream: str) -> int:
         """How many lines the stream holds."""
         with self.client() as client:
@@ -123,8 +142,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         )
     except Missing as missing:
         pytest.skip(str(missing))
+    made = Secured(url=f"https://{HOST}:{port}", authority=authority, certificate=certificate)
     with running(_with_certificate(spec, authority, certificate, key)):
-        yield Secured(url=f"https://{HOST}:{port}", authority=authority, certificate=certificate)
+        until(made.is_well, within_s=120, every_s=0.5)
+        yield made
 
 
 def _with_certificate(spec: Spec, authority: Authority, certificate: Path, key: Path) -> Spec:
@@ -132,3 +153,93 @@ def _with_certificate(spec: Spec, authority: Authority, certificate: Path, key: 
     chain = certificate.read_text() + authority.certificate.read_text()
     files = {config / "node.pem": chain, config / "node.key": key.read_text()}
     return replace(spec, files={**spec.files, **files}, ready=LogReady(text="started"))
+
+
+SHIPPER = es.EsUser(name="shipper", password=new_password(), role=es.SHIPPER)
+ASKER = es.EsUser(
+    name="asker",
+    password=new_password(),
+    role=es.EsRole(
+        name="asker",
+        indices=("logs-*",),
+        privileges=(*es.SHIPPER.privileges, "indices:data/read/mget*", "view_index_metadata"),
+    ),
+)
+
+
+class Node:
+    """A server without TLS, which faults can be put before, and which can be killed and started again with its data."""
+
+    def __init__(self, folder: Path, java: jdk.Jdk | None = None) -> None:
+        self.port, transport_port = free_ports(2)
+        self.users = {user.name: user for user in (ADMIN, SHIPPER, ASKER)}
+        self.spec = es.elasticsearch(
+            folder,
+            port=self.port,
+            transport_port=transport_port,
+            users=[*self.users.values()],
+            java=java,
+        )
+        self.url = f"http://{HOST}:{self.port}"
+        self.server: Running = start(self.spec)
+
+    def again(self) -> None:
+        """It runs again after it was killed."""
+        self.server = start(self.spec)
+
+    def settings(self, spool: Path, user: str = "admin", **more: object) -> ShipSettings:
+        """How the user finds it."""
+        values: dict[str, object] = {
+            "spool": spool,
+            "url": self.url,
+            "username": user,
+            "password": Secret(text=self.users[user].password),
+            "backoff_s": 0.5,
+        }
+        return ShipSettings(**(values | more))  # type: ignore[arg-type] # any setting
+
+    def client(self) -> Elasticsearch:
+        """The superuser's."""
+        return Elasticsearch(self.url, basic_auth=(ADMIN.name, ADMIN.password))
+
+    def documents(self, stream: str) -> list[dict[str, object]]:
+        """All that the stream holds, at most 10,000."""
+        with self.client() as client:
+            try:
+                client.indices.refresh(index=stream)
+            except NotFoundError:
+                return []
+            found = client.search(index=stream, size=10_000, track_total_hits=True)
+        assert found["hits"]["total"]["value"] == len(found["hits"]["hits"])
+        return [{"_id": hit["_id"], **hit["_source"]} for hit in found["hits"]["hits"]]
+
+    def is_well(self) -> bool:
+        """Whether it answers a login: it says `started` before it does."""
+        with self.client() as client, suppress(TransportError, ApiError):
+            return client.cluster.health(timeout="1s")["status"] != "red"
+        return False
+
+    def count(self, stream: str) -> int:
+        """How many lines the stream holds."""
+        with self.client() as client:
+            try:
+                client.indices.refresh(index=stream)
+                return int(client.count(index=stream)["count"])
+            except NotFoundError:
+                return 0
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    try:
+        made = Node(tmp_path_factory.mktemp("elasticsearch"))
+    except Missing as missing:
+        pytest.skip(str(missing))
+    yield made
+    made.server.stop()
+
+
+@pytest.fixture(scope="session")
+def another_node() -> type[Node]:
+    """For a test that needs one of its own."""
+    return Node

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 
 from taskscope import instrument
@@ -23,6 +27,7 @@ from taskscope.settings import Settings
 from taskscope.telemetry import Telemetry
 from taskscope.testing import waiting
 from taskscope.testing.engines import HOST, free_port
+from taskscope_exporters.logs import settings, streams
 from taskscope_exporters.logs.inline import ship_in_background
 from taskscope_exporters.logs.settings import ShipSettings
 
@@ -39,6 +44,7 @@ from fastapi import FastAPI
 
 from taskscope import instrument
 from taskscope.logs import get_logger
+from taskscope_exporters.logs import settings, streams
 from taskscope_exporters.logs.inline import ship_in_background
 
 
@@ -221,3 +227,25 @@ def test_a_forked_child_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
         [sys.executable, "-c", FORKED, str(tmp_path / "spool")], capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_documents_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ELASTICSEARCH_SHIP", raising=False)
+    (code,) = re.findall(r"```python\n(.*?)```", setting_up(), re.DOTALL)
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, "logs.md", "exec"), namespace)
+    with TestClient(namespace["app"]) as client:
+        assert client.get("/openapi.json").status_code == 200
+
+
+def test_the_document_names_every_variable() -> None:
+    source = inspect.getsource(settings) + inspect.getsource(streams)
+    known = set(re.findall(r"ELASTICSEARCH_[A-Z_]+[A-Z]", source))
+    text = setting_up()
+    assert {name for name in known if not name.endswith("_FILE") and name not in text} == set()
+
+
+def setting_up() -> str:
+    page = Path(__file__).parents[2] / "docs" / "logs.md"
+    return page.read_text().partition("\n## Setting up Elasticsearch\n")[2].partition("\n## ")[0]
