@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
@@ -250,7 +251,8 @@ def _print_counts(by: str, counts: Counts, *, utc: bool, as_json: bool) -> None:
     from taskscope_ui.loglines.pieces import shown
 
     zone = UTC if utc else None
-    look = Look(zone=zone, today=datetime.now(UTC).astimezone(zone).date())
+    today = datetime.now(UTC).astimezone(zone).date()
+    look = Look(zone=zone, today=today, wide=not sys.stdout.isatty())
     rows = []
     for row in counts.rows:
         trace_id = row.newest.text("trace.id") or row.newest.text("http.request.id")

@@ -60,6 +60,7 @@ _EVERYWHERE: Final = frozenset(
         "span.id",
     }
 )
+_FRAMES: Final = "error.frames"  # the stack trace says the same for a person
 _FIRST: Final = ("trace.id", "http.request.id")
 _LONGEST: Final = 80
 
@@ -171,7 +172,7 @@ def _rest(line: Entry, look: Look) -> Iterator[str]:
             yield f"{_SHORT[name]}={quoted(line.text(name))}"
     hidden = _IN_COLUMNS if look.full else _IN_COLUMNS | _EVERYWHERE
     for name, value in line.fields.items():
-        if name in hidden or name in _FIRST or value is None:
+        if name in hidden or name in _FIRST or name.startswith(_FRAMES) or value is None:
             continue
         if name == "url.path" and value == line.text("http.route") and not look.full:
             continue

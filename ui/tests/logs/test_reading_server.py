@@ -41,7 +41,8 @@ LINES = [
     {"message": "exhausted the pool", "log.level": "critical", "trace.id": TRACE},
     {"message": "upload failed", "log.level": "error", "error.type": "sqlalchemy.exc.OperationalError",
      "error.message": "server closed the connection don't wait",
-     "error.stack_trace": "Traceback\n  File \"shop/orders.py\", line 3\nOperationalError: closed\n"},
+     "error.stack_trace": "Traceback\n  File \"shop/orders.py\", line 3\nOperationalError: closed\n",
+     "error.frames": [{"type": "a", "frames": [{"function": "pay", "line": 3}, {"function": "ask", "line": 4}]}]},
     {"message": "timeout of user_id=7, time-out!", "log.level": "debug"},
     {"message": "日本語のログ déjà vu Straße", "labels": {"*": "x", "flag": True, "ratio": 1.5}},
     {"message": "http://host:8080/a?b=c", "error.type": "builtins.TimeoutError"},
@@ -61,6 +62,7 @@ QUESTIONS = [
     "error:closed", "error:\"the connection\"", "event:served", "outcome:failure",
     "outcome:server_error", "outcome:ok", "trace:" + TRACE, "request:req-1", "http://host:8080/a",
     "path:/tasks/7", "user:abc", "nothing:here", "x", '"*"', "a?b", "client_request_id:mine*",
+    "error.frames.frames.function:pay", "error.frames.frames.line:4", "error.frames.type:a*", "pay",
 ]  # fmt: skip
 
 
@@ -87,7 +89,7 @@ def test_every_question_finds_the_same_lines_in_the_spool_and_in_elasticsearch(
     assert len(from_server[""]) == len(LINES)
     empty = [name for name, found in from_server.items() if not found]
     assert empty == [
-        '"exhausted pool"', "exh", "host:8080", "-exhausted pool", "kind:a", "nothing:here", '"*"',
+        '"exhausted pool"', "exh", "host:8080", "-exhausted pool", "kind:a", "nothing:here", '"*"', "pay",
     ]  # fmt: skip
 
 

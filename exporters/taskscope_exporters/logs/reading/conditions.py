@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from taskscope.errors import TaskscopeError
+from taskscope.logs.fields import FIELDS, FieldType
 
 __all__ = [
     "AnyOf",
@@ -20,6 +21,7 @@ __all__ = [
     "Query",
     "QueryError",
     "Says",
+    "is_key",
 ]
 
 
@@ -110,3 +112,11 @@ class Query:
     conditions: tuple[Condition, ...] = ()
     since: int
     until: int | None = None
+
+
+_OBJECTS: Final = tuple(f"{name}." for name, kind in FIELDS.items() if kind is FieldType.FLATTENED)
+
+
+def is_key(field: str) -> bool:
+    """Whether it is a key inside of one flattened field, such as `labels.task_id`; of these less can be asked."""
+    return field.startswith(_OBJECTS)

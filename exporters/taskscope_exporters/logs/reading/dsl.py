@@ -21,6 +21,7 @@ from taskscope_exporters.logs.reading.conditions import (
     Present,
     Query,
     Says,
+    is_key,
 )
 from taskscope_exporters.logs.reading.matching import LABELS, SPOKEN
 
@@ -87,7 +88,7 @@ def _says(condition: Says) -> list[Clause]:
 
 
 def _like(condition: Like) -> Clause:
-    if condition.field.startswith(f"{LABELS}."):
+    if is_key(condition.field):
         # A flattened field knows no pattern but a beginning, which is all that the parser lets through.
         return {"prefix": {condition.field: {"value": condition.pattern[:-1]}}}
     pattern = "*".join(map(_escaped, condition.pattern.split("*")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,12 +44,22 @@ def entry(id: str, source: Mapping[str, object], *, at: int = 0) -> Entry:  # no
 def _flat(prefix: str, value: Mapping[str, object], depth: int) -> Iterator[tuple[str, object]]:
     for key, inner in value.items():
         name = f"{prefix}{key}"
-        if not isinstance(inner, Mapping):
-            yield name, inner
-        elif depth:
+        if isinstance(inner, Mapping) and depth:
             yield from _flat(f"{name}.", inner, depth - 1)
+        elif isinstance(inner, list) and depth and any(isinstance(one, Mapping) for one in inner):
+            yield from _gathered(name, inner, depth - 1)
         else:
-            yield name, json.dumps(inner)
+            yield name, json.dumps(inner) if isinstance(inner, Mapping) else inner
+
+
+def _gathered(name: str, items: Sequence[object], depth: int) -> Iterator[tuple[str, object]]:
+    """Of a list of objects each key once, with the values of all of them, as the server sees it."""
+    found: dict[str, list[object]] = {}
+    for one in items:
+        pairs = _flat(f"{name}.", one, depth) if isinstance(one, Mapping) else [(name, one)]
+        for key, inner in pairs:
+            found.setdefault(key, []).extend(inner if isinstance(inner, list) else [inner])
+    yield from found.items()
 
 
 def microseconds(stamp: object) -> int | None:
@@ -72,10 +82,6 @@ def texts(value: object) -> Iterator[str]:
         yield "true" if value else "false"
     elif isinstance(value, list):
         for one in value:
-            if isinstance(one, Mapping):
-                for _, inner in _flat("", one, _DEEPEST):
-                    yield from texts(inner)
-            else:
-                yield from texts(one)
+            yield from texts(one)
     elif value is not None:
         yield str(value)

@@ -19,6 +19,7 @@ from taskscope_exporters.logs.reading.conditions import (
     Present,
     QueryError,
     Says,
+    is_key,
 )
 
 __all__ = [
@@ -147,7 +148,7 @@ def _named(name: str, value: str, quoted: bool) -> Condition:
 def field_of(name: str) -> str:
     """The whole name of a field that a person names shortly, or as a key of the service's own."""
     field = ALIASES.get(name.lower(), name)
-    return field if field in FIELDS or field.startswith("labels.") else f"labels.{field}"
+    return field if field in FIELDS or is_key(field) else f"labels.{field}"
 
 
 def exactly(field: str, value: str) -> Condition:
@@ -155,7 +156,7 @@ def exactly(field: str, value: str) -> Condition:
     _bounded(value)
     if "*" not in value:
         return Is(field=field, value=value)
-    if field.startswith("labels.") and value.find("*") != len(value) - 1:
+    if is_key(field) and value.find("*") != len(value) - 1:
         raise QueryError(
             f"{field.removeprefix('labels.')}:{value} cannot be asked; in a key of the service's own a * may "
             "only end a value"
