@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 from opentelemetry import trace
+from structlog.contextvars import get_contextvars
 
 from taskscope.catalogue.builtin import OUTCOMES, UNMATCHED_ROUTE
 from taskscope.context import RequestContext
@@ -82,7 +83,7 @@ class AccessLines:
         """What each line of such an answer says of it, up to the body's bytes; empty where only `write` can tell."""
         return self._answer(method, route, status).encode()
 
-    def served(
+    def served(  # noqa: C901 - a frame costs as much as a step
         self,
         request: RequestContext | None,
         request_id: bytes,
@@ -100,60 +101,45 @@ class AccessLines:
         if pipeline.level > logging.INFO:
             return True
         try:
-            line = self._good_line(request, request_id, scope, text, seconds, body_bytes)
+            if pipeline.sample.share < 1.0 or (_BOUND and get_contextvars()):
+                return False
+            for name, _ in scope["headers"]:
+                if name == _ID:
+                    return False
+            caller, asked_path = scope.get("client"), scope["path"]
+            path = self._asked.get(asked_path) or self._ask(asked_path)
+            client = self._callers.get(caller[0] if caller else None) or self._call(caller)
+            if not (path and client):
+                return False
+            if self._pid != self._spool.pid:
+                self._write_down(self._spool.pid)
+            who = b""
+            if request is not None or _SPANS in sys.modules:
+                who = _who(request).encode()
+            now = self._now()
+            second, begun = self._begun
+            if now // _BILLION != second:
+                begun = timestamp(now)[:19].encode()
+                self._begun = (now // _BILLION, begun)
+            line = _LINE % (
+                begun,
+                now // 1000 % 1_000_000,
+                self._usual,
+                who,
+                request_id,
+                text,
+                body_bytes,
+                path,
+                client,
+                int(seconds * 1e9),
+            )
         except Exception as error:  # noqa: BLE001 # logging must not fail the request it tells of
             pipeline.unencoded(error)
             return True
-        if line is None:
+        if len(line) > LINE_BYTES:
             return False
         pipeline.put(line, "info")
         return True
-
-    def _good_line(
-        self,
-        request: RequestContext | None,
-        request_id: bytes,
-        scope: Mapping[str, Any],
-        text: bytes,
-        seconds: float,
-        body_bytes: int,
-    ) -> bytes | None:
-        """The line, or None if only `write` can tell."""
-        if self._pipeline.sample.share < 1.0 or (
-            _BOUND and structlog.contextvars.get_contextvars()
-        ):
-            return None
-        for name, _ in scope["headers"]:
-            if name == _ID:
-                return None
-        caller = scope.get("client")
-        path = self._asked.get(scope["path"]) or self._ask(scope["path"])
-        client = self._callers.get(caller[0] if caller else None) or self._call(caller)
-        if not (path and client):
-            return None
-        if self._pid != self._spool.pid:
-            self._write_down(self._spool.pid)
-        who = b""
-        if request is not None or _SPANS in sys.modules:
-            who = _who(request).encode()
-        now = self._now()
-        second = now // _BILLION
-        if second != self._begun[0]:
-            self._begun = (second, timestamp(now)[:19].encode())
-        line = b'{"@timestamp":"%b.%06dZ%b%b"http.request.id":"%b"%b%d%b%b%d%b' % (
-            self._begun[1],
-            now // 1000 % 1_000_000,
-            self._usual,
-            who,
-            request_id,
-            text,
-            body_bytes,
-            path,
-            client,
-            int(seconds * 1e9),
-            _WELL,
-        )
-        return line if len(line) <= LINE_BYTES else None
 
     def _ask(self, path: str) -> bytes:
         quoted_path = self._path(path)
@@ -175,7 +161,7 @@ class AccessLines:
 
     def _line(self, request: RequestContext, ended: Ended) -> bytes | None:
         """The line, or None if only the chain can write it."""
-        if _BOUND and structlog.contextvars.get_contextvars():
+        if _BOUND and get_contextvars():
             return None
         request_id, method, asked_path, own_id, address = request.asked()
         asked = (method, request.route or UNMATCHED_ROUTE, ended.status)
@@ -277,7 +263,7 @@ class AccessLines:
         }
         if request.client_address is not None:
             event["client.address"] = request.client_address
-        for name, bound in structlog.contextvars.get_contextvars().items():
+        for name, bound in get_contextvars().items():
             event.setdefault(name, bound)
         failure = ended.failure if failed else None
         self._pipeline.emit(
@@ -294,7 +280,8 @@ def _end(outcome: str) -> str:
 
 
 _ENDS: Final = {outcome: _end(outcome) for outcome in OUTCOMES}
-_WELL: Final = _ENDS["ok"].encode()
+_LINE: Final = b'{"@timestamp":"%b.%06dZ%b%b"http.request.id":"%b"%b%d%b%b%d' + _ENDS["ok"].encode()
+"""The line of a request that was answered well."""
 
 
 def _who(request: RequestContext | None) -> str:

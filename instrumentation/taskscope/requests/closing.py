@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from taskscope.requests.answers import Answer
-    from taskscope.requests.layer import Hooks, Layer
+    from taskscope.requests.layer import Layer
 
 __all__ = ["close_well"]
 
 
-def close_well(opened: Opened, answer: Answer) -> None:
+def close_well(opened: Opened, answer: Answer) -> None:  # noqa: C901 - a frame costs as much as a step
     """The request is told of and is in its series. Never raises."""
     layer: Layer = opened[LAYER]
     scope, began, body_bytes = opened[SCOPE], opened[BEGAN], opened[BODY_BYTES]
@@ -46,8 +46,18 @@ def close_well(opened: Opened, answer: Answer) -> None:
             except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
                 layer.failed("tracing", error)
             sampled = request.sampled
-        if hooks.access_log is not None:
-            _log(hooks, opened, scope, answer, seconds, body_bytes)
+        log = hooks.access_log
+        if log is not None:
+            try:
+                header = opened[HEADER]
+                if not answer.text or not log.served(
+                    opened[REQUEST], header[1], scope, answer.text, seconds, body_bytes
+                ):
+                    request = requested(opened)
+                    request.route = answer.route
+                    log.write(request, Ended(answer.status, "ok", seconds, None, body_bytes))
+            except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+                layer.failed("logs", error)
     series, values = layer.series, answer.values
     if series is None or answer.prepared is None:
         return
@@ -59,25 +69,6 @@ def close_well(opened: Opened, answer: Answer) -> None:
         values += (seconds, first_byte_s, body_bytes)
         if len(values) >= SETTLE_AT:
             layer.settle()
-
-
-def _log(
-    hooks: Hooks, opened: Opened, scope: Scope, answer: Answer, seconds: float, body_bytes: int
-) -> None:
-    log = hooks.access_log
-    try:
-        if log is None or (
-            answer.text
-            and log.served(
-                opened[REQUEST], opened[HEADER][1], scope, answer.text, seconds, body_bytes
-            )
-        ):
-            return
-        request = requested(opened)
-        request.route = answer.route
-        log.write(request, Ended(answer.status, "ok", seconds, None, body_bytes))
-    except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
-        hooks.failed("logs", error)
 
 
 def _measure_sampled(

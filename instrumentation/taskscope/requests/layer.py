@@ -115,16 +115,10 @@ class Layer:
         if hooks.instruments is not None:
             self.series = RequestSeries(hooks.instruments, lambda: self.ids.taken)
             if self.series.noted is None:
-                self.take = self._take_and_count
+                self.take = self.series.counting(self.take)
             self.background = BackgroundSeries(hooks.instruments)
             self.streams = streams_of(hooks.instruments)
         self.answers = Answers(self.series)
-
-    def _take_and_count(self) -> Header:
-        header = self.ids.ready.pop()
-        if self.series is not None:
-            self.series.opened()
-        return header
 
     def cut_id(self) -> Header:
         """The header with the first of the ids that are cut now. Never raises."""
