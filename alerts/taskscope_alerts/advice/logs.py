@@ -140,6 +140,7 @@ def dropped(catalogue: Catalogue) -> Runbook:
         causes=(
             "`spool_full`: the shipper is down or Elasticsearch has been away for long.",
             "`spool_full` too: refused lines fill it (LogLinesRefused); move `dead-letters.ndjson` out of the spool.",
+            "`dead_letters_full`: refused lines have filled their file; replay or move them (LogLinesRefused).",
             "`write_error`: the disk is full, read-only, or the folder belongs to another user.",
             "`encode_error`: the code logs a value that cannot be written as JSON; the library's own line names it.",
         ),
