@@ -37,12 +37,13 @@ class Node:
     def client(self) -> Elasticsearch:
         return Elasticsearch(self.url, basic_auth=(ADMIN.name, ADMIN.password))
 
-    def environ(self, *, shipper: bool = False) -> dict[str, str]:
-        user = SHIPPER if shipper else READER
+    def environ(self, user: str = "reader") -> dict[str, str]:
+        """What a process logs in by, as reader, shipper or admin."""
+        found = {each.name: each for each in (READER, SHIPPER, ADMIN)}[user]
         return {
             "ELASTICSEARCH_URL": self.url,
-            "ELASTICSEARCH_USERNAME": user.name,
-            "ELASTICSEARCH_PASSWORD": user.password,
+            "ELASTICSEARCH_USERNAME": found.name,
+            "ELASTICSEARCH_PASSWORD": found.password,
         }
 
     def stored(self, service: str, documents: Mapping[str, Mapping[str, object]]) -> None:

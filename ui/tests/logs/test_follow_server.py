@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from taskscope.logs.segments import Line
 from taskscope.testing import waiting
 from taskscope.testing.faultproxy import TcpProxy
+from taskscope_exporters.logs.deadletters import Letter, bury
 
 until = partial(waiting.until, within_s=30)
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
@@ -135,7 +137,7 @@ def test_a_request_id_leads_to_the_whole_trace(node: Any, lines: Any, terminal: 
 def test_a_login_that_may_not_read_is_said_in_one_line(
     node: Any, terminal: Any, tmp_path: Path
 ) -> None:
-    env = node.environ(shipper=True) | {"TASKSCOPE_SPOOL": str(tmp_path / "none")}
+    env = node.environ("shipper") | {"TASKSCOPE_SPOOL": str(tmp_path / "none")}
     done = terminal("tail", env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -159,3 +161,50 @@ def test_where_elasticsearch_refuses_the_spool_is_read_and_said(
         r"\(401\); its newest line is \d+ s old\n",
         done.stderr,
     )
+
+
+def test_dead_letters_are_shown_sent_again_and_what_is_refused_again_stays(
+    node: Any, lines: Any, terminal: Any
+) -> None:
+    node.stored("taskapi", {f"template-{lines.service}": lines.numbered(0)})
+    letters = [
+        (lines.line("mended"), "document_parsing_exception", "no such\x1b[2J"),
+        (lines.line("mended too"), "document_parsing_exception", "other"),
+        (lines.line("wrong still") | {"@timestamp": "yesterday"}, "illegal_argument", "no date"),
+    ]
+    bury(
+        lines.folder,
+        [
+            Letter(
+                line=Line(id=f"{lines.service}-{n}", raw=json.dumps(document).encode() + b"\n"),
+                kind=kind,
+                reason=reason,
+            )
+            for n, (document, kind, reason) in enumerate(letters)
+        ],
+        now=0,
+    )
+    env = node.environ("admin") | {"TASKSCOPE_SPOOL": str(lines.folder)}
+    shown = terminal("replay", "--dry-run", env=env)
+    assert (shown.returncode, shown.stderr) == (
+        1,
+        f"taskscope: 3 dead letters in {lines.folder}, for {node.url}\n",
+    )
+    table = [row.split(maxsplit=2) for row in shown.stdout.splitlines()]
+    assert table[1:] == [
+        ["2", "document_parsing_exception", "no such\\x1b[2J"],
+        ["1", "illegal_argument", "no date"],
+    ]
+    done = terminal("replay", "--json", env=env)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["stored"], sum(found["left"].values())) == (1, 2, 1)
+    again = terminal("replay", env=env)
+    assert again.returncode == 1
+    assert [row.split() for row in again.stdout.splitlines()][-3:-1] == [
+        ["stored", "0"],
+        ["stored", "before", "0"],
+    ]
+    with node.client() as client:
+        client.indices.refresh(index="logs-taskapi-local")
+        query = {"ids": {"values": [f"{lines.service}-{n}" for n in range(3)]}}
+        assert client.count(index="logs-taskapi-local", query=query)["count"] == 2

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from taskscope_exporters.logs.reading.conditions import Condition, Is, Like, Phrase, Query, Says
+from taskscope_exporters.logs.reading.follow import Follower
 from taskscope_exporters.logs.reading.matching import tokens
 from taskscope_exporters.logs.reading.reader import Origin, Reader, Where, reading
 from taskscope_exporters.logs.reading.words import (
@@ -187,3 +188,19 @@ def test_hostile_words_are_only_words(node: Any, lines: Any) -> None:
             ):
                 assert reader.newest(within(60, condition), 10) == []
         assert len(reader.newest(within(60), 10)) == 1
+
+
+def test_a_follower_that_can_remember_few_lines_still_shows_each_once(
+    node: Any, lines: Any
+) -> None:
+    now = time.time_ns() // 1000
+    shown: list[int] = []
+    with reader_of(node, lines.service, lines.folder) as reader:
+        follower = Follower(within(60), shown=[], server=reader.server, spool=None, most=25)
+        for n in range(6):
+            some = {f"{n}-{k}": lines.numbered(n * 100 + k) for k in range(0, 100, 5)}
+            node.stored(lines.service, some)
+            for _ in range(2):
+                shown += [int(line.text("labels.n")) for line in follower.from_server(now=now)]
+        follower.close()
+    assert shown == list(range(0, 600, 5))
