@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from taskscope.logs.ecs import LINE_BYTES
 from taskscope.logs.segments import Batch, SpoolReader, pending
 from taskscope.logs.spool import Spool
+from taskscope.testing.disks import Platter
 
 NAME = "0197a0000000-0123456789abcdef-000000.seg"
 
@@ -170,6 +172,69 @@ def test_strangers_are_set_aside_and_the_rest_is_read(folder: Path) -> None:
     assert len(reader.set_aside) == 5
     assert sorted(path.name for path in folder.iterdir()) == ["aside", "notes.txt"]
     assert secret.read_bytes() == b'{"secret":1}\n'
+
+
+def test_a_segment_of_this_format_is_read_by_every_later_reader(folder: Path) -> None:
+    """What the first version wrote, byte for byte."""
+    name = "0197a0000000-0123456789abcdef-00000a.seg"
+    (folder / name).write_bytes(b'{"@timestamp":"2026-01-01T00:00:00.000000Z"}\n{"n":2}\n{"n":')
+    (folder / f"{name}.ack").write_bytes(b"45\n")
+    reader = SpoolReader(folder)
+    found = batch(reader)
+    assert found is not None
+    assert [(line.id, line.raw) for line in found.lines] == [
+        ("0197a0000000-0123456789abcdef-00000a-2d", b'{"n":2}\n')
+    ]
+
+
+def test_a_segment_of_a_later_format_waits_and_is_named_once(folder: Path) -> None:
+    later = ["0197a0000000-0123456789abcdef-000000.seg2", "0197a-any-name.seg10"]
+    for name in later:
+        (folder / name).write_bytes(b"\x01\x02")
+    (folder / NAME).write_bytes(b'{"n":1}\n')
+    reader = SpoolReader(folder)
+    assert raws(batch(reader)) == [b'{"n":1}\n']
+    batch(reader)
+    assert sorted(reader.later) == sorted(later)
+    assert reader.set_aside == []
+    assert all((folder / name).read_bytes() == b"\x01\x02" for name in later)
+
+
+def test_without_descriptors_nothing_is_set_aside_and_the_reader_says_so(folder: Path) -> None:
+    disk = Platter().process()
+    disk.mkdir(str(folder), 0o700)
+    disk.write(disk.open(f"{folder}/{NAME}", os.O_CREAT), b'{"n":1}\n')
+    reader = SpoolReader(folder, disk=disk)
+    disk.fail_next("open", errno.EMFILE)
+    with pytest.raises(OSError, match="Too many open files"):
+        batch(reader)
+    assert reader.set_aside == []
+    assert raws(batch(reader)) == [b'{"n":1}\n']
+
+
+def test_a_segment_that_the_disk_does_not_give_back_holds_up_no_other(folder: Path) -> None:
+    platter = Platter()
+    disk = platter.process()
+    disk.mkdir(str(folder), 0o700)
+    bad, good = NAME, NAME.replace("000000.seg", "000001.seg")
+    for name in (bad, good):
+        fd = disk.open(f"{folder}/{name}", os.O_CREAT)
+        disk.write(fd, b'{"n":1}\n')
+        disk.close(fd)
+    reader = SpoolReader(folder, disk=disk)
+    disk.fail_next("pread", errno.EIO)
+    found = batch(reader)
+    assert found is not None
+    assert found.segment == good
+    assert reader.set_aside == [bad]
+
+
+def test_blocks_that_never_reached_the_disk_are_no_lines(folder: Path) -> None:
+    (folder / NAME).write_bytes(b'{"n":1}\n{"n":2' + bytes(20) + b'"}\n{"n":3}\n')
+    found = batch(SpoolReader(folder))
+    assert raws(found) == [b'{"n":1}\n', b'{"n":3}\n']
+    assert found is not None
+    assert len(found.damaged) == 1
 
 
 def test_a_file_of_another_user_is_set_aside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
