@@ -13,6 +13,7 @@ from taskscope.catalogue.builtin import (
     COLLECTOR_UP,
     LOG_AGE,
     LOG_DEAD_LETTERS,
+    LOG_DISCARDED,
     LOG_DROPPED,
     LOG_SHIPPER_UP,
     SPOOL_LIMIT,
@@ -41,6 +42,7 @@ def log_alerts(catalogue: Catalogue) -> tuple[Alert, ...]:
         _age(catalogue),
         _spool(catalogue),
         *_dropped(catalogue),
+        _discarded(catalogue),
         _dead_letters(catalogue),
         _disconnected(catalogue),
         _uncounted(catalogue),
@@ -103,6 +105,23 @@ def _lost(catalogue: Catalogue, levels: tuple[str, ...], severity: Severity, wha
         description=(
             f'About {{{{ $value | printf "%.0f" }}}} lines of level {" or ".join(levels)} in 10 minutes could not be '
             f"written to the spool ({{{{ $labels.{reason} }}}}). They are lost for good."
+        ),
+        runbook=logs.dropped(catalogue),
+        board=_BOARD,
+    )
+
+
+def _discarded(catalogue: Catalogue) -> Alert:
+    rise = f"sum(increase({selector(catalogue, LOG_DISCARDED)}[10m])) > 0"
+    return ticket(
+        catalogue,
+        LOG_DISCARDED,
+        name="LogLinesDropped",
+        expr=f'label_replace(\n  {rise},\n  "reason", "dead_letters_full", "", ""\n)',
+        summary="log lines are being lost, reason {{ $labels.reason }}",
+        description=(
+            'About {{ $value | printf "%.0f" }} lines in 10 minutes were refused by Elasticsearch for good and found '
+            "no room among the dead letters ({{ $labels.reason }}). They are lost for good."
         ),
         runbook=logs.dropped(catalogue),
         board=_BOARD,

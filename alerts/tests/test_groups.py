@@ -121,7 +121,7 @@ def test_two_objectives_whose_alerts_would_share_a_name_are_refused() -> None:
 
 
 def test_lines_of_each_level_that_are_lost_are_told_by_one_rule_each() -> None:
-    page, other = alerts_by_name(CATALOGUE)["LogLinesDropped"]
+    page, other, _ = alerts_by_name(CATALOGUE)["LogLinesDropped"]
     assert (page.severity, other.severity) == (Severity.PAGE, Severity.TICKET)
     told = [
         level

@@ -219,6 +219,7 @@ def test_every_level_is_there_from_the_start_at_zero(exposed: Exposed) -> None:
     exposed.look({})
     series = 'taskscope_logs_stored_total{event_dataset="shop",log_level="critical"}'
     assert exposed.value(series) == 0
+    assert exposed.value('taskscope_logs_errors_total{error_type="none",http_route="none"}') == 0
 
 
 def test_what_an_earlier_run_has_shown_is_shown_again_at_once(exposed: Exposed) -> None:

@@ -23,7 +23,7 @@ from taskscope.catalogue.builtin import (
 from taskscope.metrics.families import families
 from taskscope.metrics.handles import Counter
 from taskscope.metrics.instruments import Instruments
-from taskscope_exporters.logs.aggregates import Pair
+from taskscope_exporters.logs.aggregates import NONE, Pair
 from taskscope_exporters.logs.tally import Tally
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class CollectorMetrics:
         self._duration = self._instruments.histogram(COLLECTOR_DURATION)
         self.requests = self._instruments.counter(COLLECTOR_REQUESTS)
         self._instruments.gauge(COLLECTOR_UP).follow(lambda: float(self.fresh))
+        # There from the start, so that no error shows as 0 and only a missing count as nothing.
         self._lines.resume(Totals({(level, catalogue.service): 0 for level in LEVELS}))
+        self._errors.resume(Totals({(NONE, NONE): 0}))
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(_Series(self))
 

@@ -33,6 +33,9 @@ class ShipperMetrics:
         self.duplicates = instruments.counter(LOG_DUPLICATES)
         self.retries = instruments.counter(LOG_RETRIES)
         self.dead = instruments.counter(LOG_DEAD_LETTERS)
+        self.dead.at(
+            ("damaged_line",)
+        )  # there from the start: none is a 0, and no series a shipper that is gone
         self.discarded = instruments.counter(LOG_DISCARDED)
         self.in_doubt = instruments.counter(LOG_IN_DOUBT)
         self.duration = instruments.histogram(LOG_BATCH_DURATION)
