@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import strftime
@@ -90,9 +91,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few seconds each, 300 lines/s")
     parser.add_argument("--rounds", type=int, default=None, help="5, or 1 with --quick")
     parser.add_argument("--cells", default="", help="names with commas between; all by default")
+    parser.add_argument("--rate", type=float, default=0.0, help="lines/s of each writer")
     asked = parser.parse_args()
+    pace = QUICK if asked.quick else Pace()
+    if asked.rate:
+        pace = replace(pace, rate=asked.rate)
     rounds = asked.rounds or (1 if asked.quick else 5)
-    outcomes = run(chosen(asked.cells), rounds, QUICK if asked.quick else Pace())
+    outcomes = run(chosen(asked.cells), rounds, pace)
     sys.stdout.write(table(outcomes) + "\n")
     raise SystemExit(0 if all(outcome.holds for outcome in outcomes) else 1)
 

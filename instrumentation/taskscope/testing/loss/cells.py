@@ -34,6 +34,7 @@ CELLS: Final = (
     Cell(name="shipper killed", play=deaths.shipper_killed),
     Cell(name="leader killed", play=deaths.leader_killed),
     Cell(name="rollover in doubt", play=lies.rollover),
+    Cell(name="killed in doubt", play=lies.killed_in_doubt),
     Cell(name="429 and 503", play=lies.overloaded),
     Cell(name="mapping conflict", play=lies.conflict),
     Cell(name="wrong key", play=deaths.wrong_key),

@@ -6,13 +6,15 @@ import json
 from typing import Final
 
 from taskscope.testing.faultproxy import BulkFaults, BulkProxy, TcpProxy
+from taskscope.testing.loss.processes import Process
 from taskscope.testing.loss.world import World
 from taskscope.testing.waiting import until
 
-__all__ = ["conflict", "cut", "half_open", "lying", "overloaded", "rollover"]
+__all__ = ["conflict", "cut", "half_open", "killed_in_doubt", "lying", "overloaded", "rollover"]
 
 _SAID_S: Final = 60.0
 _DOUBTS: Final = 3
+_KILLS: Final = 2
 _ODD_EVERY: Final = "20"
 _LETTERS: Final = "dead-letters.ndjson"
 
@@ -35,6 +37,32 @@ def rollover(world: World) -> None:
         world.flowing()
     world.log_for(world.pace.after_s)
     world.note = f"{proxy.counts['drop_next']} rollovers in doubt"
+
+
+def killed_in_doubt(world: World) -> None:
+    """As before, and the shipper dies before it could know that its batch is in doubt; the next one has to; twice."""
+    proxy = world.keep(BulkProxy(world.node.port))
+    shippers = [world.shipper(url=proxy.url)]
+
+    struck: list[Process] = []
+
+    def strike() -> None:
+        shippers[-1].kill()
+        world.node.roll_over(world.stream)
+        struck.append(shippers[-1])
+
+    proxy.after_drop = strike
+    world.write_all()
+    world.flowing()
+    for _ in range(_KILLS):
+        world.log_for(world.pace.before_s / _KILLS)
+        proxy.drop_next = 1
+        until(
+            lambda: struck[-1:] == shippers[-1:], within_s=_SAID_S, saying="a shipper dies in doubt"
+        )
+        shippers.append(world.shipper(url=proxy.url))
+        world.flowing()
+    world.log_for(world.pace.after_s)
 
 
 def overloaded(world: World) -> None:

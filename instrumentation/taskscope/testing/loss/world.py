@@ -174,12 +174,13 @@ class World:
         for writer in self.writers:
             if writer.alive:
                 writer.stop()
-        until(
-            lambda: pending(self.seen, now=0.0).bytes == 0,
-            within_s=self.pace.settle_s,
-            saying="the spool is drained",
-            every_s=_LOOK_S,
-        )
+        end = monotonic() + self.pace.settle_s
+        while waiting := pending(self.seen, now=0.0).bytes:
+            if monotonic() > end:
+                raise AssertionError(
+                    f"{waiting:,} bytes wait in the spool after {self.pace.settle_s:g} s; they count as lost here"
+                )
+            sleep(_LOOK_S)
 
     def close(self) -> None:
         """No process of the run is left."""
