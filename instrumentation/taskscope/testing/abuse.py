@@ -16,7 +16,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-__all__ = ["abuse", "request_bytes"]
+__all__ = ["abuse", "rehearse", "request_bytes"]
 
 _HOST: Final = "127.0.0.1"
 _ANSWER_S: Final = 10.0
@@ -67,6 +67,28 @@ async def abuse(
 
     await asyncio.gather(*(caller(number) for number in range(connections)))
     return told
+
+
+async def rehearse(port: int, *, paths: tuple[str, ...] = (), left: int = 30) -> None:
+    """Each method to each path and to an unknown one, answered once and `left` times without waiting for the answer.
+
+    What `abuse` does later is nothing new to the service then, so that its series may be held to an exact number.
+    """
+    for method in (*dict.fromkeys(_KNOWN), "INVENTED"):
+        for path in (*paths, "/unknown"):
+            sent = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
+            for waits in (True, *[False] * left):
+                reader, writer = await asyncio.open_connection(_HOST, port)
+                try:
+                    writer.write(sent)
+                    await writer.drain()
+                    if waits:
+                        async with asyncio.timeout(_ANSWER_S):
+                            await _answer(reader, head=method == "HEAD")
+                except (OSError, asyncio.IncompleteReadError):
+                    continue  # an unknown method is refused by some servers, and the connection closed
+                finally:
+                    writer.close()
 
 
 def _enough(told: Counter[int], most: int | None) -> bool:
