@@ -30,7 +30,7 @@ from taskscope_exporters.logs.template import log_template
 
 from .conftest import CLERK, Secured
 
-until = partial(waiting.until, within_s=30)
+until = partial(waiting.until, within_s=30, every_s=0.2)
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 SERVICE = "keyed"
 STREAM, AUDIT = "logs-keyed-local", "logs-keyed.audit-local"

@@ -26,7 +26,7 @@ from taskscope_exporters.logs.template import VERSION, log_template
 
 from .conftest import Secured
 
-until = partial(waiting.until, within_s=30)
+until = partial(waiting.until, within_s=30, every_s=0.2)
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 LINE: Mapping[str, object] = {"@timestamp": "2026-01-01T00:00:00Z", "message": "m"}
 
