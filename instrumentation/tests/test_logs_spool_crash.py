@@ -24,8 +24,10 @@ MAX_BYTES: Final = 6400
 SEGMENT_BYTES: Final = 240
 STEP: Final = MAX_BYTES // 64
 MOST_WRITERS: Final = 3
+UNBOUNDED: Final = Platter().capacity
 
 writers = st.integers(min_value=0, max_value=MOST_WRITERS - 1)
+sizes = st.lists(st.integers(min_value=0, max_value=120), min_size=1, max_size=6)
 seeds = st.integers(min_value=0, max_value=2**32 - 1)
 
 
@@ -95,11 +97,12 @@ class SpoolMachine(RuleBasedStateMachine):
         self.start_writer()
         self.start_reader()
 
+    @precondition(lambda self: len(self.processes) < MOST_WRITERS)
     @rule()
     def start_writer(self) -> None:
-        if len(self.processes) < MOST_WRITERS:
-            self.processes.append(Process(self.platter, self.clock))
+        self.processes.append(Process(self.platter, self.clock))
 
+    @precondition(lambda self: self.in_hand is not None)
     @rule()
     def start_reader(self) -> None:
         self.reader_disk = self.platter.process()
@@ -109,17 +112,18 @@ class SpoolMachine(RuleBasedStateMachine):
     def process(self, number: int) -> Process | None:
         return self.processes[number % len(self.processes)] if self.processes else None
 
-    @rule(number=writers, size=st.integers(0, 120), urgent=st.integers(0, 2))
-    def write(self, number: int, size: int, urgent: int) -> None:
+    @rule(number=writers, sizes=sizes, urgent=st.integers(0, 2))
+    def write(self, number: int, sizes: list[int], urgent: int) -> None:
         process = self.process(number)
         if process is None:
             return
-        self.count += 1
-        line = b'{"n":%d,"x":"%s"}\n' % (self.count, b"x" * size)
-        if process.spool.write(line, urgent=urgent) is Written.STORED:
-            self.stored.add(line)
-            self.due.add(line)
-            process.unsynced.add(line)
+        for size in sizes:
+            self.count += 1
+            line = b'{"n":%d,"x":"%s"}\n' % (self.count, b"x" * size)
+            if process.spool.write(line, urgent=urgent) is Written.STORED:
+                self.stored.add(line)
+                self.due.add(line)
+                process.unsynced.add(line)
 
     @rule(number=writers)
     def sync(self, number: int) -> None:
@@ -129,10 +133,16 @@ class SpoolMachine(RuleBasedStateMachine):
         if process is not None:
             process.unsynced.clear()
 
-    @rule(number=writers, call=st.sampled_from(["fdatasync", "fsync"]))
-    def fail_to_sync(self, number: int, call: str) -> None:
+    @rule(number=writers, sizes=sizes, urgent=st.integers(0, 2))
+    def write_and_sync(self, number: int, sizes: list[int], urgent: int) -> None:
+        self.write(number, sizes, urgent)
+        self.sync(number)
+
+    @rule(number=writers, sizes=sizes, call=st.sampled_from(["fdatasync", "fsync"]))
+    def write_and_fail_to_sync(self, number: int, sizes: list[int], call: str) -> None:
         process = self.process(number)
         if process is not None:
+            self.write(number, sizes, 0)
             process.disk.fail_next(call, errno.EIO)
             self.sync(number)
 
@@ -192,6 +202,13 @@ class SpoolMachine(RuleBasedStateMachine):
             return
         self.settled.update(line.id for line in batch.lines)
 
+    @rule(lines=st.integers(1, 6))
+    def read_ship_and_acknowledge(self, lines: int) -> None:
+        self.read(lines)
+        if self.in_hand is not None:
+            self.ship()
+            self.acknowledge()
+
     @rule(
         number=writers,
         call=st.sampled_from(["write", "fdatasync", "fsync", "rename", "open", "ftruncate"]),
@@ -216,10 +233,12 @@ class SpoolMachine(RuleBasedStateMachine):
     def fill_disk(self, room: int) -> None:
         self.platter.capacity = self.platter.used() + room
 
+    @precondition(lambda self: self.platter.capacity < UNBOUNDED)
     @rule()
     def free_disk(self) -> None:
-        self.platter.capacity = 1 << 40
+        self.platter.capacity = UNBOUNDED
 
+    @precondition(lambda self: self.settled)
     @rule(text=st.sampled_from([b"", b"5", b"5\n", b"999999\n", b"-1\n", b"\0\0\0\0", b"17\n\n"]))
     def spoil_acknowledgement(self, text: bytes) -> None:
         """No offset behind a line: no line of this test is so short, or so long."""
