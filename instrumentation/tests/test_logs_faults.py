@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
-from taskscope.logs import LogPipeline, configure, get_logger
+from taskscope.logs import LogPipeline, bound, configure, get_logger
 from taskscope.settings import Settings
 from taskscope.testing.logs import Line, read_lines
 
@@ -285,3 +285,16 @@ def test_a_logger_that_was_cached_outlives_its_pipeline(
     theirs.info("two")
     ours.info("three")
     assert sorted(line["message"] for line in lines(tmp_path)) == ["one", "three", "two"]
+
+
+def test_without_structlogs_private_names_it_asks_the_public_ones(
+    start: Callable[[], LogPipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound, "_CONFIG", bound._Asked())
+    monkeypatch.setattr(bound, "_BOUND", None)
+    structlog.configure(processors=[add_tenant])
+    start()
+    with structlog.contextvars.bound_contextvars(order=1):
+        get_logger("a").info("within")
+        structlog.get_logger("b").info("within")
+    assert [line["labels"] for line in lines(tmp_path)] == [{"order": 1, "tenant": "blue"}] * 2

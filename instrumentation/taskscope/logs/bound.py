@@ -12,9 +12,6 @@ from typing import Any, Final, cast
 
 import msgspec
 import structlog
-from structlog._config import (
-    _CONFIG,
-)  # `get_config` would make a dict for each line, and tell no more
 from structlog.typing import FilteringBoundLogger, Processor
 
 from taskscope.logs.pipeline import LogPipeline
@@ -26,10 +23,21 @@ _UNNAMED: Final = "app"
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _ALIASES: Final = {"warn": "warning", "fatal": "critical", "msg": "info"}
 
-# `structlog.get_config` would make a dict for each line; `_CONFIG` is what it makes it of.
 # structlog keeps a variable for each name that was ever bound. The name is private: where it is gone, the whole
 # context is searched for each line.
 _BOUND: Final[dict[str, Any] | None] = getattr(structlog.contextvars, "_CONTEXT_VARS", None)
+
+
+class _Asked:
+    """structlog's configuration by its public way, which makes a dict each time."""
+
+    @property
+    def default_processors(self) -> Any:
+        return structlog.get_config()["processors"]
+
+
+# As private, and as much quicker: the public way makes a dict for each line.
+_CONFIG: Final[Any] = getattr(getattr(structlog, "_config", None), "_CONFIG", None) or _Asked()
 
 
 def get_logger(name: str = _UNNAMED) -> FilteringBoundLogger:
@@ -211,6 +219,7 @@ def _processed(
 ) -> None:
     """The event goes through the service's own processors; one that raises is passed over, and counted."""
     event: MutableMapping[str, Any] = {**fields, "event": message}
+    _merge_into(event)
     for processor in processors:
         if processor is to_spool:
             break
@@ -225,7 +234,6 @@ def _processed(
         if not isinstance(made, MutableMapping):
             break  # that was a renderer: a line is made of what it was given
         event = made
-    _merge_into(event)
     pipeline.log(level, logger.name, message, event.pop("event", None), dict(event))
 
 

@@ -81,7 +81,7 @@ class EcsEncoder:
         object.__setattr__(self, "words", _Words(redaction))
         for name in ("service_name", "service_version", "environment", "instance"):
             # What the operating system hands over may hold halves of surrogates, which no line can.
-            object.__setattr__(self, name, visible(getattr(self, name)))
+            object.__setattr__(self, name, _shown(getattr(self, name)))
 
     def line(
         self,
@@ -282,6 +282,13 @@ def quoted(text: str, words: _Words) -> tuple[str, bool]:
     """A value's text as JSON, made safe as every value of a line is, and whether something was cut off."""
     short, truncated = _safe(text, words.text, FIELD_BYTES)
     return msgspec.json.encode(short).decode(), truncated
+
+
+def _shown(text: str) -> str:
+    try:
+        return visible(text)
+    except Exception:  # noqa: BLE001 # a fault of ours must not keep a service from its start
+        return text.encode("ascii", "backslashreplace").decode()
 
 
 def _cut_all(document: Document, limit: int) -> None:
