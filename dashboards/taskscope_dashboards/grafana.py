@@ -214,7 +214,7 @@ def _table(panel: Panel, frame: Json) -> Any:
         {
             "type": "table",
             "fieldConfig": {
-                "defaults": {"unit": panel.unit, "custom": custom},
+                "defaults": {"unit": panel.unit, "decimals": panel.decimals, "custom": custom},
                 "overrides": overrides,
             },
             "options": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ LINES = (
         "log.level": "error",
         "log.logger": "taskapi",
         "http.route": "/api/v1/tasks/{task_id}",
+        "error.type": "shop.Refused",
         "trace.id": TRACE,
         "message": "<img src=x onerror=alert(1)>",
     },
@@ -159,6 +161,36 @@ def test_the_preview_s_query_takes_the_same_choices(
     reader: Logs, choices: dict[str, Any], expected: list[str]
 ) -> None:
     assert messages(reader, query("requests"), **choices) == expected
+
+
+ERROR, LISTED, STARTED = (
+    "<img src=x onerror=alert(1)>",
+    "listed",
+    "Application startup complete.",
+)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, [ERROR, STARTED, LISTED]),
+        ({"level": "error"}, [ERROR]),
+        ({"route": "/api/v1/tasks"}, [LISTED]),
+        ({"exception": "shop.Refused"}, [ERROR]),
+        ({"exception": "shop.Refused", "level": "info"}, []),
+        ({"trace": TRACE}, [ERROR]),
+    ],
+)
+def test_the_logs_board_narrows_by_all_that_is_chosen_and_shows_lines_without_a_route(
+    server: Server, reader: Logs, chosen: dict[str, str], expected: list[str]
+) -> None:
+    text = lucene(query("logs"))
+    for name in ("route", "level", "exception"):
+        pattern = re.escape(chosen.get(name, "")).replace("/", r"\/") or ".*"
+        text = text.replace(f"${{{name}:regex}}", pattern)
+    assert server.lucene(text.replace("$search", chosen.get("trace", "*"))) == expected
+    words = {f"{name}s": [value] for name, value in chosen.items() if name != "trace"}
+    assert messages(reader, query("logs"), **words, trace=chosen.get("trace", "")) == expected
 
 
 def test_a_refused_login_says_what_to_check(server: Server) -> None:

@@ -74,7 +74,7 @@ def volume(catalogue: Catalogue) -> tuple[Panel, ...]:
             "How many lines arrived in the time that the board shows, by level. It is what a search over the same "
             "arrivals finds; a difference to what was written waits on disk, see the age below."
         ),
-        unit="short",
+        unit="none",
         view=View.STAT,
         decimals=0,
         queries=(
@@ -117,7 +117,7 @@ def _top_types(catalogue: Catalogue) -> Panel:
             "Error lines of the chosen time by the exception's type; none: a line without an exception. Take the one "
             "that grew, click it, and read its newest line with its stack in the list below."
         ),
-        unit="short",
+        unit="none",
         view=View.TABLE,
         decimals=0,
         queries=(Query(expr=_top(catalogue, _TYPE), legend="Error lines", instant=True),),
@@ -135,7 +135,7 @@ def _top_routes(catalogue: Catalogue) -> Panel:
             "Error lines of the chosen time by route; none: outside of a request, such as a background task. One "
             "route: its code or data; all of them: what they share. A click narrows the board to it."
         ),
-        unit="short",
+        unit="none",
         view=View.TABLE,
         decimals=0,
         queries=(Query(expr=_top(catalogue, _ROUTE), legend="Error lines", instant=True),),

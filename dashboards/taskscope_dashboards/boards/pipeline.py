@@ -14,12 +14,9 @@ from taskscope.catalogue.builtin import (
     LOG_BATCH_DURATION,
     LOG_DEAD_LETTERS,
     LOG_DISCARDED,
-    LOG_DROPPED,
-    LOG_DUPLICATES,
     LOG_IN_DOUBT,
     LOG_LEFT_OUT,
     LOG_RETRIES,
-    LOG_SHIPPED,
     SPOOL_LIMIT,
     SPOOL_SIZE,
 )
@@ -35,21 +32,17 @@ _ANY: Final = (Step(colour="green"), Step(colour="red", above=Decimal("0.001")))
 
 
 def arrival(catalogue: Catalogue) -> tuple[Panel, ...]:
-    """What there is beyond the on-call board's panels: the spool's bound, losses by level, the server's refusals."""
+    """What there is beyond the on-call board's panels: the spool's bound, what is left out, what the server refuses."""
     return spread(
         (
             _fullness(catalogue),
-            _stored(catalogue),
-            _retries(catalogue),
-            _duplicates(catalogue),
-            _dropped(catalogue),
             _left_out(catalogue),
             _dead(catalogue),
             _refused(catalogue),
             _answers(catalogue),
             _in_doubt(catalogue),
         ),
-        per_line=5,
+        per_line=3,
         height=7,
     )
 
@@ -71,74 +64,6 @@ def _fullness(catalogue: Catalogue) -> Panel:
             Step(colour="orange", above=Decimal("0.5")),
             Step(colour="red", above=Decimal("0.8")),
         ),
-    )
-
-
-def _stored(catalogue: Catalogue) -> Panel:
-    return Panel(
-        title="Lines shipped per second",
-        description=(
-            "Lines that Elasticsearch took from the shipper. Zero while lines are written: look at the retries beside, "
-            "then at the shipper's log."
-        ),
-        unit="suffix: /s",
-        queries=(
-            Query(expr=per_second(catalogue, LOG_SHIPPED, by=("instance",)), legend="{{instance}}"),
-        ),
-    )
-
-
-def _retries(catalogue: Catalogue) -> Panel:
-    (reason,) = LOG_RETRIES.label_names
-    return Panel(
-        title="Batches sent again per second",
-        description=(
-            "Batches that were sent again, by reason. unreachable: the network or a dead server; overloaded: give it "
-            "room or time; refused: the login or the template, run taskscope logs setup."
-        ),
-        unit="suffix: /s",
-        queries=(
-            Query(
-                expr=per_second(catalogue, LOG_RETRIES, by=(reason,)), legend=f"{{{{{reason}}}}}"
-            ),
-        ),
-        stacked=True,
-    )
-
-
-def _duplicates(catalogue: Catalogue) -> Panel:
-    return Panel(
-        title="Duplicates absorbed per second",
-        description=(
-            "Lines that were sent again and refused by their id, so that each is there once. Some after a restart are "
-            "right; a steady stream is an answer that never comes: look at the time-outs between the two."
-        ),
-        unit="suffix: /s",
-        queries=(
-            Query(
-                expr=per_second(catalogue, LOG_DUPLICATES, by=("instance",)), legend="{{instance}}"
-            ),
-        ),
-    )
-
-
-def _dropped(catalogue: Catalogue) -> Panel:
-    reason, level = LOG_DROPPED.label_names
-    return Panel(
-        title="Lines dropped per second, by reason and level",
-        description=(
-            "Lines that are lost for good. spool_full: bring Elasticsearch back; write_error: the disk; encode_error: "
-            "the code logs what cannot be written. error or critical among them is a page: follow its runbook."
-        ),
-        unit="suffix: /s",
-        queries=(
-            Query(
-                expr=per_second(catalogue, LOG_DROPPED, by=(level, reason)),
-                legend=f"{{{{{reason}}}}} {{{{{level}}}}}",
-            ),
-        ),
-        stacked=True,
-        steps=_ANY,
     )
 
 
@@ -239,7 +164,7 @@ def counting(catalogue: Catalogue) -> tuple[Panel, ...]:
             _look(catalogue),
             _rules(catalogue),
         ),
-        per_line=5,
+        per_line=3,
         height=7,
     )
 
@@ -305,6 +230,8 @@ def _look(catalogue: Catalogue) -> Panel:
 def _rules(catalogue: Catalogue) -> Panel:
     service = escape(catalogue.service)
     own = f'prometheus_rule_group_last_duration_seconds{{job="prometheus", rule_group=~".*;{service}-alerts-.*"}}'
+    # The label begins with the file, which says nothing.
+    named = f'label_replace({own}, "rule_group", "$1", "rule_group", ".*;(.+)")'
     return Panel(
         title="Evaluating the alert rules",
         description=(
@@ -312,6 +239,6 @@ def _rules(catalogue: Catalogue) -> Panel:
             "too small, or a label has too many values."
         ),
         unit="s",
-        queries=(Query(expr=f"max by (rule_group) ({own})", legend="{{rule_group}}"),),
+        queries=(Query(expr=f"max by (rule_group) ({named})", legend="{{rule_group}}"),),
         steps=(Step(colour="green"), Step(colour="red", above=Decimal(5))),
     )

@@ -57,6 +57,7 @@ function ago(milliseconds) {
 export function format(value, unit, decimals) {
   if (value === null || value === undefined || Number.isNaN(value)) return '–';
   if (!Number.isFinite(value)) return value > 0 ? '∞' : '-∞';
+  if (unit === 'none') return digits(value, decimals);
   if (unit === 's') return seconds(value, decimals);
   if (unit === 'bytes') return scaled(value, decimals, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']);
   if (unit === 'Bps') return `${scaled(value, decimals, 1000, ['B', 'kB', 'MB', 'GB'])}/s`;
