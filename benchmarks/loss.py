@@ -32,7 +32,9 @@ from taskscope_exporters.logs.inline import BackgroundShipper
 from taskscope_exporters.logs.run import to_stderr
 from taskscope_exporters.logs.settings import ShipSettings
 catalogue = Catalogue.load("loss_catalogue")
-with BackgroundShipper(ShipSettings.from_environ(os.environ), catalogue=catalogue, port=None, say=to_stderr):
+settings = ShipSettings.from_environ(os.environ)
+with BackgroundShipper(settings, catalogue=catalogue, port=None, say=to_stderr) as shipper:
+    shipper.start()
     main()
 """
 QUICK: Final = Pace(
@@ -80,8 +82,8 @@ def run(names: list[str], rounds: int, pace: Pace) -> list[Outcome]:
                     outcomes.append(played(cell, world, round_=round_))
                     say(table(outcomes[-1:]).splitlines()[1])
                     if not outcomes[-1].holds:
-                        for process in world.shippers:
-                            say(f"the shipper's last words: {process.text()[-500:]}")
+                        for process in (*world.writers, *world.shippers):
+                            say(f"{process.said.name} ends with: {process.text()[-500:]}")
     return outcomes
 
 

@@ -28,7 +28,9 @@ from taskscope_exporters.logs.inline import BackgroundShipper
 from taskscope_exporters.logs.run import to_stderr
 from taskscope_exporters.logs.settings import ShipSettings
 catalogue = Catalogue.load("loss_catalogue")
-with BackgroundShipper(ShipSettings.from_environ(os.environ), catalogue=catalogue, port=None, say=to_stderr):
+settings = ShipSettings.from_environ(os.environ)
+with BackgroundShipper(settings, catalogue=catalogue, port=None, say=to_stderr) as shipper:
+    shipper.start()
     main()
 """
 SHORT = [cell for cell in CELLS if not cell.long]

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Final
 
+from taskscope.testing.faultproxy import TcpProxy
 from taskscope.testing.loss.processes import Process
 from taskscope.testing.loss.world import NO_LOGIN, World
 from taskscope.testing.waiting import until
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 _SAID_S: Final = 60.0
+_UNDER_WAY_S: Final = 0.7
+"""Within which a shipper that has lines has sent some."""
 _LOCK: Final = "shipper.lock"
 
 
@@ -62,15 +65,21 @@ def application_killed(world: World) -> None:
 
 
 def shipper_killed(world: World) -> None:
-    """The shipper dies five times, at moments of chance; each time another takes its place."""
-    shipper = world.shipper()
+    """The shipper dies six times, and another takes its place: at moments of chance, while a request of its is on a
+    way that leads nowhere, and while the answer to one is."""
+    proxy = world.keep(TcpProxy(to_port=world.node.port))
+    shipper = world.shipper(url=proxy.url)
     world.write_all()
     world.flowing()
     rng = random.Random(world.service)  # noqa: S311 # chance of the kind that a seed repeats
-    for _ in range(5):
+    for prepare in (proxy.heal, proxy.blackhole, proxy.half) * 2:
         world.log_for(rng.uniform(0.05, world.pace.before_s / 2))
+        prepare()
+        if prepare != proxy.heal:
+            world.log_for(_UNDER_WAY_S)
         shipper.kill()
-        shipper = world.shipper()
+        proxy.heal()
+        shipper = world.shipper(url=proxy.url)
         world.flowing()
     world.log_for(world.pace.after_s)
 
