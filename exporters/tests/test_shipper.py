@@ -458,6 +458,21 @@ def test_its_series_are_served_on_loopback(spool: Spool, faulty: Faulty) -> None
     assert "_created" not in text
 
 
+def test_a_file_of_a_later_format_waits_and_is_told_once(spool: Spool, faulty: Faulty) -> None:
+    later = spool.folder / "0197a0000000-0123456789abcdef-000000.seg2"
+    later.write_bytes(b"what a later version writes")
+    with shipping(settings(spool, faulty)) as ship:
+        for start in (0, 3):
+            fill(spool, 3, start=start)
+            until(lambda count=start + 3: len(faulty.stored) == count)  # type: ignore[misc] # its count
+    (told,) = [sentence for sentence in ship.said if later.name in sentence]
+    assert told.startswith("1 file(s) in the spool, such as '0197a0000000-")
+    assert told.endswith(
+        "are of a later format; they wait: run the shipper of the version that wrote them"
+    )
+    assert later.read_bytes() == b"what a later version writes"
+
+
 def test_of_two_shippers_one_works_and_the_other_takes_over(spool: Spool, faulty: Faulty) -> None:
     said: list[str] = []
     with running(settings(spool, faulty), []) as first:

@@ -6,8 +6,10 @@ Twenty thousand steps of writers and a reader, which are the real ones, over a s
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +34,12 @@ seeds = st.integers(min_value=0, max_value=2**32 - 1)
 
 
 class Driven(Spool):
-    """A spool whose thread is the test: it syncs when it is told to."""
+    """A spool whose thread is the test: it syncs when it is told to; `runs` gives what is drawn otherwise."""
+
+    runs: Iterator[str]
+
+    def _new_run(self) -> str:
+        return next(self.runs)
 
     def _start(self, every_s: float) -> threading.Thread | None:  # noqa: ARG002 # as the real one
         return threading.current_thread()
@@ -79,6 +86,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        rng = random.Random(0)
+        Driven.runs = (f"{rng.getrandbits(64):016x}" for _ in itertools.count())
         self.platter = Platter()
         self.clock = Clock()
         self.processes: list[Process] = []

@@ -71,6 +71,7 @@ class Shipper:
     _more: bool = False
     _told_torn: int = 0
     _told_aside: int = 0
+    _told_later: bool = False
     _told_unkept: bool = False
     _began: float = 0.0
     _flush_until: float | None = None
@@ -305,6 +306,12 @@ class Shipper:
                 f"{name!r} in the spool is no segment of this user; it lies in {self.settings.spool / 'aside'}"
             )
         self._told_aside = len(reader.set_aside)
+        if reader.later and not self._told_later:
+            self.say(
+                f"{len(reader.later)} file(s) in the spool, such as {reader.later[0]!r}, are of a later format; they "
+                "wait: run the shipper of the version that wrote them"
+            )
+        self._told_later = bool(reader.later)
 
     def _drop_client(self) -> None:
         if self._client is not None:

@@ -60,6 +60,7 @@ def configure(
             settings.spool,
             max_bytes=settings.spool_max_bytes,
             segment_bytes=settings.segment_bytes,
+            failed=on_error,
         ),
         on_line=on_line,
         on_drop=on_drop,

@@ -253,6 +253,7 @@ class SpoolReader:
         """Sets strangers aside and removes what crashes left: acknowledgements and drafts without a segment."""
         there = set(names)
         self._drafts = {name: seen for name, seen in self._drafts.items() if name in there}
+        self.later = sorted(filter(LATER_NAME.match, names))
         for name in names:
             if name.endswith(SEGMENT):
                 if not SEGMENT_NAME.match(name):
@@ -262,8 +263,6 @@ class SpoolReader:
                     self._remove(name)
             elif name.endswith(DRAFT):
                 self._remove_old_draft(name)
-            elif LATER_NAME.match(name) and name not in self.later:
-                self.later.append(name)
 
     def _remove_old_draft(self, name: str) -> None:
         """A draft lives for the blink of an eye; its own time stamp is a clock's, which may be set at any moment."""

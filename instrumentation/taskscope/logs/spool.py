@@ -90,7 +90,7 @@ class Spool:
 
     def _begin_run(self) -> None:
         self.pid = os.getpid()
-        self._run = uuid.uuid4().hex[:16]
+        self._run = self._new_run()
         self._sequence = 0
         self._ms = 0
         self._segment = nowhere()
@@ -101,6 +101,9 @@ class Spool:
         self._closed = False
         self._wake = threading.Event()
         self._syncer: threading.Thread | None = None
+
+    def _new_run(self) -> str:
+        return uuid.uuid4().hex[:16]
 
     @property
     def segment(self) -> str:
