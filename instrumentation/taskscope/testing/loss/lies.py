@@ -80,15 +80,24 @@ def overloaded(world: World) -> None:
 
 
 def lying(world: World) -> None:
-    """Three answers in ten are lost after the lines were stored, others come late, and lines are refused at random."""
+    """Answers are lost after the lines were stored, requests before they were; others come late or refuse at random."""
     proxy = world.keep(BulkProxy(world.node.port))
     world.shipper(url=proxy.url)
     world.write_all()
     world.flowing()
-    proxy.faults = BulkFaults(p429=0.1, p503=0.02, drop_answer=0.3, slow=0.1, slow_s=0.5)
-    world.log_for(world.pace.before_s + world.pace.after_s)
+    proxy.faults = BulkFaults(p429=0.1, p503=0.02, drop_answer=0.1, slow=0.1, slow_s=0.5)
+    for _ in range(_DOUBTS):
+        proxy.drop_next = proxy.lose_next = 1
+        world.log_for((world.pace.before_s + world.pace.after_s) / _DOUBTS)
     proxy.faults = BulkFaults()
-    world.note = ", ".join(f"{name} {proxy.counts[name]:,}" for name in ("drop_answer", "p429"))
+    until(
+        lambda: not proxy.drop_next and not proxy.lose_next,
+        within_s=_SAID_S,
+        saying="the last answer and request are lost",
+    )
+    world.flowing()
+    lost = proxy.counts["drop_next"] + proxy.counts["drop_answer"]
+    world.note = f"{lost} answers and {proxy.counts['lose_next']} requests lost, {proxy.counts['p429']} × 429"
 
 
 def cut(world: World) -> None:
