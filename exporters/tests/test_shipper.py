@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import socket
 import threading
@@ -17,9 +18,12 @@ import pytest
 
 from taskscope.catalogue import Catalogue
 from taskscope.errors import SettingsError
+from taskscope.logs import configure
 from taskscope.logs.spool import Spool
+from taskscope.settings import Settings
 from taskscope.testing import waiting
 from taskscope.testing.engines import free_port
+from taskscope.testing.faultproxy import BulkFaults, BulkProxy
 from taskscope_exporters.logs.client import Trouble
 from taskscope_exporters.logs.deadletters import FILE_NAME
 from taskscope_exporters.logs.run import run
@@ -495,6 +499,62 @@ def test_the_clients_own_loggers_are_silent_while_it_ships(
     with running(settings(spool, faulty), []):
         until(lambda: len(faulty.requests) == 2)
     assert [record.name for record in caplog.records if record.name.startswith("elastic")] == []
+
+
+def test_with_everything_logged_the_shipper_adds_no_line_to_the_spool_it_ships(
+    tmp_path: Path, faulty: Faulty
+) -> None:
+    pipeline = configure(
+        settings=Settings(spool=tmp_path / "spool", log_level="DEBUG"),
+        service_name="shop",
+        service_version="1",
+        on_line=lambda _: None,
+        on_drop=lambda *_: None,
+        on_error=lambda _: None,
+    )
+    try:
+        logging.getLogger("app").debug("heard")
+        faulty.plans = [lambda _: None, statuses(503)]
+        settings = ShipSettings(spool=tmp_path / "spool", url=faulty.url, pause_s=0.01)
+        with shipping(settings) as ship:
+            until(lambda: ship.value("taskscope_spool_size_bytes") == 0)
+            logging.getLogger("urllib3.connectionpool").debug("a service's own request")
+            until(lambda: len(faulty.stored) >= 2)
+            pauses = len(ship.waits)
+            until(lambda: len(ship.waits) > pauses + 20)
+    finally:
+        pipeline.close()
+    messages = [json.loads(raw)["message"] for raw in faulty.stored.values()]
+    assert "heard" in messages
+    assert not [text for text in messages if "_bulk" in text or "Retry" in text]
+
+
+def test_a_server_that_names_a_pause_is_given_it(spool: Spool, faulty: Faulty) -> None:
+    faults = BulkFaults(whole_429=1.0, retry_after_s=7)
+    fill(spool, 3)
+    with (
+        BulkProxy(faulty.server_port, faults=faults) as proxy,
+        shipping(ShipSettings(spool=spool.folder, url=proxy.url)) as ship,
+    ):
+        until(lambda: ship.waits)
+        assert ship.waits[0] == 7.0
+        proxy.faults = BulkFaults()
+        until(lambda: len(faulty.stored) == 3)
+
+
+def test_a_close_ships_what_is_there_and_waits_for_no_server_that_fails(
+    spool: Spool, faulty: Faulty
+) -> None:
+    for plans, shipped in (([], True), ([statuses(503)] * 1000, False)):
+        faulty.plans = list(plans)
+        ship = Ship(settings(spool, faulty))
+        thread = threading.Thread(target=ship.shipper.run)
+        fill(spool, 3000)
+        thread.start()
+        assert ship.shipper.close(timeout_s=10) is shipped
+        thread.join(5)
+        assert not thread.is_alive()
+        assert (ship.value("taskscope_spool_size_bytes") == 0) is shipped
 
 
 def test_a_port_in_use_is_one_sentence(spool: Spool, faulty: Faulty) -> None:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import pytest
-from elasticsearch import Elasticsearch, NotFoundError
+from elasticsearch import Elasticsearch
 from opentelemetry.sdk.trace import TracerProvider
 
 from taskscope.catalogue import Catalogue
@@ -22,16 +23,9 @@ from taskscope.logs.spool import Spool
 from taskscope.settings import Settings
 from taskscope.testing import waiting
 from taskscope.testing.engines import (
-    HOST,
-    Missing,
     Running,
-    Spec,
     distribution,
-    free_ports,
     jdk,
-    new_password,
-    running,
-    start,
 )
 from taskscope.testing.engines import elasticsearch as es
 from taskscope_exporters.logs.deadletters import FILE_NAME
@@ -44,61 +38,21 @@ until = partial(waiting.until, within_s=60)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
-ADMIN = es.EsUser(name="admin", password=new_password(), role=es.ADMIN)
-SHIPPER = es.EsUser(name="shipper", password=new_password(), role=es.SHIPPER)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-class Node:
-    """A server that can be killed and started again with its data."""
+class Node(Protocol):
+    """What the fixture of this name is, as far as these tests use it."""
 
-    def __init__(self, spec: Spec, port: int) -> None:
-        self.spec = spec
-        self.url = f"http://{HOST}:{port}"
-        self.server: Running = start(spec)
+    url: str
+    server: Running
+    users: Mapping[str, es.EsUser]
 
-    def again(self) -> None:
-        self.server = start(self.spec)
-
-    def client(self) -> Elasticsearch:
-        return Elasticsearch(self.url, basic_auth=(ADMIN.name, ADMIN.password))
-
-    def documents(self, stream: str) -> list[dict[str, object]]:
-        with self.client() as client:
-            try:
-                client.indices.refresh(index=stream)
-            except NotFoundError:
-                return []
-            found = client.search(index=stream, size=10_000, track_total_hits=True)
-        assert found["hits"]["total"]["value"] == len(found["hits"]["hits"])
-        return [{"_id": hit["_id"], **hit["_source"]} for hit in found["hits"]["hits"]]
-
-    def count(self, stream: str) -> int:
-        with self.client() as client:
-            try:
-                client.indices.refresh(index=stream)
-                return int(client.count(index=stream)["count"])
-            except NotFoundError:
-                return 0
-
-
-def described(folder: Path, java: jdk.Jdk | None = None) -> tuple[Spec, int]:
-    port, transport_port = free_ports(2)
-    try:
-        spec = es.elasticsearch(
-            folder, port=port, transport_port=transport_port, users=[ADMIN, SHIPPER], java=java
-        )
-    except Missing as missing:
-        pytest.skip(str(missing))
-    return spec, port
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    spec, port = described(tmp_path_factory.mktemp("elasticsearch"))
-    made = Node(spec, port)
-    yield made
-    made.server.stop()
+    def again(self) -> None: ...
+    def settings(self, spool: Path, user: str = "admin", **more: object) -> ShipSettings: ...
+    def client(self) -> Elasticsearch: ...
+    def documents(self, stream: str) -> list[dict[str, object]]: ...
+    def count(self, stream: str) -> int: ...
 
 
 @pytest.fixture
@@ -106,11 +60,6 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     made = Spool(tmp_path / "spool", max_bytes=1 << 28, segment_bytes=1 << 16)
     yield made
     made.close()
-
-
-def settings(folder: Path, node: Node, user: es.EsUser = ADMIN, **more: object) -> ShipSettings:
-    login: dict[str, object] = {"username": user.name, "password": Secret(text=user.password)}
-    return ShipSettings(spool=folder, url=node.url, backoff_s=0.5, **(login | more))  # type: ignore[arg-type] # any setting
 
 
 @contextmanager
@@ -166,7 +115,7 @@ def test_what_was_logged_is_found_by_its_trace_id(node: Node, tmp_path: Path) ->
         )
     log.info("outside")
     pipeline.close()
-    with shipping(settings(pipeline.spool.folder, node), "traced"):
+    with shipping(node.settings(pipeline.spool.folder), "traced"):
         until(lambda: node.count("logs-traced-local") == 3)
     assert not (pipeline.spool.folder / FILE_NAME).exists()
     with node.client() as client:
@@ -190,7 +139,7 @@ def test_what_was_logged_is_found_by_its_trace_id(node: Node, tmp_path: Path) ->
 def test_keys_of_a_user_add_no_field_to_the_index(node: Node, spool: Spool) -> None:
     for n in range(50):
         spool.write(line(n, **{f"planted_{n}": n}))
-    with shipping(settings(spool.folder, node), "narrow"):
+    with shipping(node.settings(spool.folder), "narrow"):
         until(lambda: node.count("logs-narrow-local") == 50)
     with node.client() as client:
         mapping = client.indices.get_mapping(index="logs-narrow-local").body
@@ -208,7 +157,7 @@ def test_all_lines_arrive_once_though_the_server_is_killed(node: Node, spool: Sp
 
     writer = threading.Thread(target=write)
     writer.start()
-    with shipping(settings(spool.folder, node), "killed") as said:
+    with shipping(node.settings(spool.folder), "killed") as said:
         until(lambda: node.count("logs-killed-local") > 200)
         node.server.kill()
         until(lambda: any("cannot be reached" in sentence for sentence in said))
@@ -233,13 +182,13 @@ def test_a_shipper_killed_at_any_moment_sends_nothing_twice(node: Node, spool: S
     )
     for n in range(2000):
         spool.write(line(n))
-    words = [sys.executable, "-c", code, str(spool.folder), node.url, ADMIN.password]
+    words = [sys.executable, "-c", code, str(spool.folder), node.url, node.users["admin"].password]
     for least in (1, 600):
         shipper = subprocess.Popen(words, stderr=subprocess.DEVNULL)
         until(lambda least=least: node.count("logs-torn-local") >= least)  # type: ignore[misc] # bound at once
         shipper.send_signal(signal.SIGKILL)
         shipper.wait()
-    with shipping(settings(spool.folder, node), "torn"):
+    with shipping(node.settings(spool.folder), "torn"):
         until(lambda: node.count("logs-torn-local") >= 2000)
     assert numbers(node.documents("logs-torn-local")) == list(range(2000))
 
@@ -253,11 +202,11 @@ def test_a_wrong_password_pauses_and_a_corrected_one_resumes(
     file.write_text("wrong")
     for n in range(100):
         spool.write(line(n))
-    config = settings(spool.folder, node, SHIPPER, password=Secret(file=file))
+    config = node.settings(spool.folder, "shipper", password=Secret(file=file))
     with shipping(config, "locked") as said:
         until(lambda: any("does not know this login (401)" in sentence for sentence in said))
         assert node.count("logs-locked-local") == 0
-        file.write_text(SHIPPER.password)
+        file.write_text(node.users["shipper"].password)
         until(lambda: node.count("logs-locked-local") == 100)
     assert sum("(401)" in sentence for sentence in said) == 1
     assert not (spool.folder / FILE_NAME).exists()
@@ -266,7 +215,7 @@ def test_a_wrong_password_pauses_and_a_corrected_one_resumes(
 def test_a_login_that_may_only_write_waits_for_the_template(node: Node, spool: Spool) -> None:
     for n in range(100):
         spool.write(line(n))
-    with shipping(settings(spool.folder, node, SHIPPER), "bare") as said:
+    with shipping(node.settings(spool.folder, "shipper"), "bare") as said:
         until(lambda: any("has no template for the data stream" in sentence for sentence in said))
         with node.client() as client:
             install(client, log_template("bare"))
@@ -281,7 +230,7 @@ def test_a_line_the_server_can_never_take_is_a_dead_letter_and_the_rest_ships(
         spool.write(line(n) if n != 42 else line(n, **{"@timestamp": "yesterday"}))
     spool.write(b'{"@timestamp":"2026-01-01T00:00:00Z","trace.id":{"not":"a keyword"}}\n')
     spool.write(b'{"@timestamp":"2026-01-01T00:00:00Z",broken}\n')
-    with shipping(settings(spool.folder, node), "strict"):
+    with shipping(node.settings(spool.folder), "strict"):
         until(lambda: node.count("logs-strict-local") == 99)
         until(lambda: (spool.folder / FILE_NAME).exists())
     letters = [json.loads(text) for text in (spool.folder / FILE_NAME).read_text().splitlines()]
@@ -296,7 +245,7 @@ def test_a_cluster_with_no_room_for_an_index_loses_no_line(node: Node, spool: Sp
     with node.client() as client:
         client.cluster.put_settings(persistent={"cluster.max_shards_per_node": 1})
     try:
-        with shipping(settings(spool.folder, node), "crowded") as said:
+        with shipping(node.settings(spool.folder), "crowded") as said:
             until(lambda: any("cannot write to the data stream" in sentence for sentence in said))
             with node.client() as client:
                 client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
@@ -329,18 +278,16 @@ def _other_lines() -> list[jdk.Jdk | None]:
     "java", _other_lines(), ids=lambda java: f"jdk{java.major}" if java else "none"
 )
 def test_the_other_line_of_servers_takes_the_same_template_and_lines(
-    tmp_path: Path, spool: Spool, java: jdk.Jdk | None
+    another_node: Callable[..., Node], tmp_path: Path, spool: Spool, java: jdk.Jdk | None
 ) -> None:
-    spec, port = described(tmp_path / "elasticsearch", java)
-    with running(spec):
-        other = Node.__new__(Node)
-        other.url = f"http://{HOST}:{port}"
+    other = another_node(tmp_path / "elasticsearch", java)
+    try:
         for n in range(100):
             spool.write(line(n, **{"trace.id": TRACE}))
-        with shipping(settings(spool.folder, other), "elder"):
+        with shipping(other.settings(spool.folder), "elder"):
             until(lambda: other.count("logs-elder-local") == 100)
         with other.client() as client:
-            assert (
-                client.count(index="logs-elder-local", query={"term": {"trace.id": TRACE}})["count"]
-                == 100
-            )
+            found = client.count(index="logs-elder-local", query={"term": {"trace.id": TRACE}})
+        assert found["count"] == 100
+    finally:
+        other.server.stop()
