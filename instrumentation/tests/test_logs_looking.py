@@ -108,6 +108,9 @@ def test_whole_lines_are_found_once_between_what_is_none(
     assert numbers(iter(found)) == good[::-1]
     offsets = [sum(map(len, lines[:n])) for n in good[::-1]]
     assert [int(seen.id.rsplit("-", 1)[1], 16) for seen in found] == offsets
+    for n in good:
+        only = newest_first(folder, since=0, holding=(f'"n":{n},'.encode(), b"@timestamp"))
+        assert numbers(only) == [n]
 
 
 def test_what_is_no_segment_of_ours_is_left_alone(tmp_path: Path) -> None:

@@ -52,18 +52,42 @@ class _Segment:
     changed: int  # microseconds since 1970
 
 
-def newest_first(folder: Path, *, since: int, shipped_since: int | None = None) -> Iterator[Seen]:
-    """The folder's whole lines from `since` on, the last written first; a few older ones may come among them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Which lines are looked for; as the arguments of `newest_first`."""
+
+    since: int
+    shipped_since: int | None
+    holding: tuple[bytes, ...]
+
+    def may_hold(self, text: bytes) -> bool:
+        """Whether there may be a line in the text that holds all it must."""
+        if not self.holding:
+            return True
+        lower = text.lower()
+        return all(word in lower for word in self.holding)
+
+
+def newest_first(
+    folder: Path,
+    *,
+    since: int,
+    shipped_since: int | None = None,
+    holding: tuple[bytes, ...] = (),
+) -> Iterator[Seen]:
+    """The folder's whole lines from `since` on, the last written first.
 
     since: microseconds since 1970. shipped_since: lines that were shipped already are left out unless they are
-    younger than this; None leaves none out. Raises OSError if the folder cannot be read.
+    younger than this; None leaves none out. holding: texts in lower case that each line holds in some case.
+    Raises OSError if the folder cannot be read.
     """
+    wanted = _Wanted(since=since, shipped_since=shipped_since, holding=holding)
     waiting = sorted(_segments(folder, since), key=lambda segment: segment.changed)
     active: list[tuple[int, str, Seen, Iterator[Seen]]] = []
     while waiting or active:
         # A segment is opened once it may hold the newest line that is left: none is younger than its last change.
         if waiting and (not active or waiting[-1].changed + _TICK >= -active[0][0]):
-            lines = _backwards(folder, waiting.pop(), since, shipped_since)
+            lines = _backwards(folder, waiting.pop(), wanted)
         else:
             _, _, line, lines = heapq.heappop(active)
             yield line
@@ -82,21 +106,22 @@ def _segments(folder: Path, since: int) -> Iterator[_Segment]:
                 yield _Segment(name=name, size=found.st_size, changed=changed)
 
 
-def _backwards(
-    folder: Path, segment: _Segment, since: int, shipped_since: int | None
-) -> Iterator[Seen]:
-    shipped = 0 if shipped_since is None else _shipped(folder, segment.name)
-    for offset, raw in _lines_backwards(folder, segment):
+def _backwards(folder: Path, segment: _Segment, wanted: _Wanted) -> Iterator[Seen]:
+    young = wanted.shipped_since
+    shipped = 0 if young is None else _shipped(folder, segment.name)
+    for offset, raw in _lines_backwards(folder, segment, wanted):
         line = _seen(segment.name, offset, raw)
-        if line.at < since - _SLACK:
+        if line.at < wanted.since - _SLACK:
             return
-        if offset < shipped and shipped_since is not None and line.at < shipped_since:
+        if offset < shipped and young is not None and line.at < young:
             return
-        if line.at >= since:
+        if line.at >= wanted.since:
             yield line
 
 
-def _lines_backwards(folder: Path, segment: _Segment) -> Iterator[tuple[int, bytes]]:
+def _lines_backwards(
+    folder: Path, segment: _Segment, wanted: _Wanted
+) -> Iterator[tuple[int, bytes]]:
     """Offset and text of each whole line, the last one first; what is too long to be a line is left out."""
     end = segment.size
     rest = b""  # the end of a line that begins in an earlier block
@@ -111,17 +136,21 @@ def _lines_backwards(folder: Path, segment: _Segment) -> Iterator[tuple[int, byt
         if torn:
             block = block[: block.rfind(b"\n") + 1]
             torn = not block
-        pieces = block.split(b"\n")[:-1]
-        at = begin
-        if begin and pieces:
-            rest = pieces.pop(0) + b"\n"
-            at += len(rest)
-            rest = rest[-LINE_BYTES - 1 :]  # enough to show that it is too long
-        found = []
-        for piece in pieces:
-            found.append((at, piece))
-            at += len(piece) + 1
-        yield from ((offset, raw) for offset, raw in reversed(found) if len(raw) < LINE_BYTES)
+        first = block.find(b"\n") + 1 if begin else 0
+        if first:
+            rest = block[max(0, first - LINE_BYTES - 1) : first]  # enough to show if it is too long
+        if wanted.may_hold(block):
+            yield from reversed(_whole(block[first:], begin + first, wanted))
+
+
+def _whole(text: bytes, at: int, wanted: _Wanted) -> list[tuple[int, bytes]]:
+    """Offset and text of each line that may be wanted."""
+    found = []
+    for raw in text.split(b"\n")[:-1]:
+        if len(raw) < LINE_BYTES and wanted.may_hold(raw):
+            found.append((at, raw))
+        at += len(raw) + 1
+    return found
 
 
 def _block(folder: Path, name: str, begin: int, end: int) -> bytes | None:

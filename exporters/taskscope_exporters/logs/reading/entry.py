@@ -41,22 +41,28 @@ def entry(id: str, source: Mapping[str, object], *, at: int = 0) -> Entry:  # no
     return Entry(id=id, at=at if found is None else found, fields=fields, source=source)
 
 
+# Documents come out of JSON: objects are dicts, and to ask for an abstract class would cost more than all the rest.
 def _flat(prefix: str, value: Mapping[str, object], depth: int) -> Iterator[tuple[str, object]]:
     for key, inner in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(inner, Mapping) and depth:
+        name = prefix + key
+        if not isinstance(inner, dict | list):
+            yield name, inner
+        elif isinstance(inner, list):
+            if depth and any(isinstance(one, dict) for one in inner):
+                yield from _gathered(name, inner, depth - 1)
+            else:
+                yield name, inner
+        elif depth:
             yield from _flat(f"{name}.", inner, depth - 1)
-        elif isinstance(inner, list) and depth and any(isinstance(one, Mapping) for one in inner):
-            yield from _gathered(name, inner, depth - 1)
         else:
-            yield name, json.dumps(inner) if isinstance(inner, Mapping) else inner
+            yield name, json.dumps(inner)
 
 
 def _gathered(name: str, items: Sequence[object], depth: int) -> Iterator[tuple[str, object]]:
     """Of a list of objects each key once, with the values of all of them, as the server sees it."""
     found: dict[str, list[object]] = {}
     for one in items:
-        pairs = _flat(f"{name}.", one, depth) if isinstance(one, Mapping) else [(name, one)]
+        pairs = _flat(f"{name}.", one, depth) if isinstance(one, dict) else [(name, one)]
         for key, inner in pairs:
             found.setdefault(key, []).extend(inner if isinstance(inner, list) else [inner])
     yield from found.items()

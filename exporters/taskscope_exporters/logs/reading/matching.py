@@ -35,7 +35,7 @@ _TOKEN: Final = re.compile(
     r"(?:(?:(?<=[^\W\d_])[.:'’·](?=[^\W\d_])|(?<=\d)[.,;'’](?=\d))"
     r"[^\W\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff]+)*"
 )
-_PLAIN: Final = re.compile(r"[a-z0-9_.\-]{3,}")
+_PLAIN: Final = re.compile(r"[a-z0-9_.\-]+")
 _MILLISECOND: Final = 1000
 
 
@@ -140,11 +140,27 @@ def needles(query: Query) -> tuple[bytes, ...]:
     """Texts in lower case that stand in the JSON of each line the query asks for: what lacks one need not be read."""
     words: set[str] = set()
     for condition in query.conditions:
-        if isinstance(condition, AnyOf):
-            values = {one.value if isinstance(one, Is) else "" for one in condition.conditions}
-            words.update(value.lower() for value in values if len(values) == 1)
-        elif isinstance(condition, Is):
-            words.add(condition.value.lower())
-        elif isinstance(condition, Says | Phrase):
-            words.update(tokens(condition.words))
-    return tuple(sorted(word.encode() for word in words if _PLAIN.fullmatch(word)))
+        words.update(_needed(condition))
+    return tuple(sorted((word.encode() for word in words if _PLAIN.fullmatch(word)), key=len))[::-1]
+
+
+def _needed(condition: Condition) -> Sequence[str]:
+    match condition:
+        case Says(words=words):
+            return tokens(words)
+        case Is(field=field, value=value):
+            return (_key(field), value.lower())
+        case Phrase(field=field, words=words):
+            return (_key(field), *tokens(words))
+        case Like(field=field) | Between(field=field) | Present(field=field):
+            return (_key(field),)
+        case AnyOf(conditions=conditions):
+            values = {one.value.lower() if isinstance(one, Is) else "" for one in conditions}
+            return tuple(values) if len(values) == 1 else ()
+        case _:
+            return ()
+
+
+def _key(field: str) -> str:
+    """The last part of a field's name stands as a key, or at a key's end, wherever the field is set."""
+    return field.rpartition(".")[2].lower()

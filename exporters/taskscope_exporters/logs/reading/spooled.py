@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from heapq import merge
 from pathlib import Path
 from typing import Final
 
@@ -78,17 +79,16 @@ class Spooled:
     def _matching(self, query: Query) -> Iterator[Entry]:
         wanted = needles(query)
         with self._reading():
-            for line in self._merged(query.since):
-                found = read(line, wanted)
+            for line in self._merged(query.since, wanted):
+                found = read(line)
                 if found is not None and matches(query, found):
                     yield found
 
-    def _merged(self, since: int) -> Iterator[Seen]:
-        from heapq import merge
-
+    def _merged(self, since: int, holding: tuple[bytes, ...]) -> Iterator[Seen]:
+        shipped = self.unshipped_since
         return merge(
             *(
-                newest_first(folder, since=since, shipped_since=self.unshipped_since)
+                newest_first(folder, since=since, shipped_since=shipped, holding=holding)
                 for folder in self._folders()
             ),
             key=lambda line: -line.at,
