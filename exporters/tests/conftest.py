@@ -156,6 +156,7 @@ def _with_certificate(spec: Spec, authority: Authority, certificate: Path, key: 
 
 
 SHIPPER = es.EsUser(name="shipper", password=new_password(), role=es.SHIPPER)
+READER = es.EsUser(name="reader", password=new_password(), role=es.READER)
 ASKER = es.EsUser(
     name="asker",
     password=new_password(),
@@ -172,7 +173,7 @@ class Node:
 
     def __init__(self, folder: Path, java: jdk.Jdk | None = None) -> None:
         self.port, transport_port = free_ports(2)
-        self.users = {user.name: user for user in (ADMIN, SHIPPER, ASKER)}
+        self.users = {user.name: user for user in (ADMIN, SHIPPER, ASKER, READER)}
         self.spec = es.elasticsearch(
             folder,
             port=self.port,

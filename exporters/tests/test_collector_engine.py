@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.metric import OVERFLOW
 from taskscope.testing import waiting
-from taskscope.testing.engines import HOST, Missing, free_port, free_ports, new_password, running
+from taskscope.testing.engines import HOST, free_port
 from taskscope.testing.engines import elasticsearch as es
 from taskscope_exporters.logs import aggregates, collector
 from taskscope_exporters.logs.collected import CollectorMetrics
@@ -31,32 +31,19 @@ from taskscope_exporters.logs.settings import Secret, ShipSettings
 from taskscope_exporters.logs.streams import StreamSettings
 from taskscope_exporters.logs.template import log_template
 
+from .conftest import ADMIN, READER, SHIPPER, Node
+
 until = partial(waiting.until, within_s=30)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
-
-ADMIN = es.EsUser(name="admin", password=new_password(), role=es.ADMIN)
-READER = es.EsUser(name="reader", password=new_password(), role=es.READER)
-SHIPPER = es.EsUser(name="shipper", password=new_password(), role=es.SHIPPER)
 
 Document = dict[str, object]
 Pairs = Counter[tuple[str, str]]
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port, transport_port = free_ports(2)
-    try:
-        spec = es.elasticsearch(
-            tmp_path_factory.mktemp("elasticsearch"),
-            port=port,
-            transport_port=transport_port,
-            users=[ADMIN, READER, SHIPPER],
-        )
-    except Missing as missing:
-        pytest.skip(str(missing))
-    with running(spec):
-        yield f"http://{HOST}:{port}"
+@pytest.fixture
+def url(node: Node) -> str:
+    return node.url
 
 
 @pytest.fixture
