@@ -258,3 +258,24 @@ def test_a_replay_that_was_cut_off_loses_no_letter_and_stores_none_twice(
     assert replay(node.settings(spool.folder), service="letters") == Replayed(known=300, strange=1)
     assert found(node, "letters") == lines
     assert (spool.folder / FILE_NAME).read_text() == '{"id":"half\n'
+
+
+def test_a_shipper_killed_early_acknowledged_nothing_that_did_not_arrive(
+    node: Node, spool: Spool
+) -> None:
+    begun(node, spool, "early")
+    lines = fill(spool, 500, start=1)
+    settings = node.settings(spool.folder, "asker")
+    assert settings.password is not None
+    with BulkProxy(node.port) as proxy:
+        proxy.lose_next = 1_000_000
+        words = (spool.folder, proxy.url, "asker", settings.password.text, "early")
+        shipper = subprocess.Popen(
+            [sys.executable, "-c", KILLED, *map(str, words)], stderr=subprocess.DEVNULL
+        )
+        until(lambda: proxy.counts["lose_next"])
+        shipper.send_signal(signal.SIGKILL)
+        shipper.wait()
+    with shipping(settings, "early") as ship:
+        until(ship.drained)
+    assert found(node, "early") == [0, *lines]
