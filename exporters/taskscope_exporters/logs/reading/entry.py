@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 __all__ = ["Entry", "entry", "microseconds", "texts"]
 
 _DEEPEST: Final = 16
-_MICROSECOND: Final = 1_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,15 @@ class Entry:
 
 def entry(id: str, source: Mapping[str, object], *, at: int = 0) -> Entry:  # noqa: A002 # its name everywhere
     """The document as an Entry. at: its time where it holds none that can be read, in microseconds since 1970."""
-    fields = dict(_flat("", source, _DEEPEST))
+    fields: dict[str, object] = {}
+    for (
+        key,
+        value,
+    ) in source.items():  # without a generator for what is flat already, as most of a line is
+        if isinstance(value, dict | list):
+            fields.update(_flat("", {key: value}, _DEEPEST))
+        else:
+            fields[key] = value
     found = microseconds(fields.get("@timestamp"))
     return Entry(id=id, at=at if found is None else found, fields=fields, source=source)
 
@@ -75,8 +84,7 @@ def microseconds(stamp: object) -> int | None:
             moment = datetime.fromisoformat(stamp)
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)
-            whole = int(moment.replace(microsecond=0).timestamp())
-            return whole * _MICROSECOND + moment.microsecond
+            return (moment - _EPOCH) // _TICK
     return None
 
 
