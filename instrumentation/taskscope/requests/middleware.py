@@ -12,6 +12,7 @@ is not so.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from types import MethodType
@@ -98,7 +99,9 @@ class RequestMiddleware:
             )
         except BaseException as failure:
             (opened[FOLLOWED] or follow(opened)).close(failure)
-            running.reset(token)
+            # Whoever closes an abandoned application does so in a context of his own, which has no request.
+            with suppress(ValueError):
+                running.reset(token)
             raise
         # In the order of the places of `opened`.
         _, _, _, _, _, _, _, began, opening, first_byte_at, ended_at, size, followed = opened

@@ -7,6 +7,7 @@ trace if it is not sampled or if the instrumentation fails. The inner one shows 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -115,7 +116,8 @@ class Outside:
             await self._plain(scope, receive, send)
         finally:
             passage.request = None  # it holds the scope, which holds the passage
-            entering.reset(token)
+            with suppress(ValueError):  # an abandoned application is closed in another context
+                entering.reset(token)
             detach(outer)
 
     async def _instrumented(
