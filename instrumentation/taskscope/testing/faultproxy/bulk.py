@@ -68,7 +68,8 @@ class BulkProxy:
     faults: may be replaced while it runs. refused: the ids of the lines that were reported as 400.
     drop_next: so many coming bulk requests are stored and not answered, whatever the faults say.
     lose_next: so many never reach the server, and are not answered. after_drop: called when an answer was dropped,
-    before the client knows: the moment of doubt. counts: requests, lines, and each fault by its name.
+    before the client knows: the moment of doubt. after_loss: the same when a request was lost.
+    counts: requests, lines, and each fault by its name.
     """
 
     def __init__(self, to_port: int, *, faults: BulkFaults | None = None, seed: int = 1) -> None:
@@ -78,6 +79,7 @@ class BulkProxy:
         self.drop_next = 0
         self.lose_next = 0
         self.after_drop: Callable[[], None] | None = None
+        self.after_loss: Callable[[], None] | None = None
         self.counts: Counter[str] = Counter()
         self.closing = threading.Event()
         self._rng = random.Random(seed)  # noqa: S311 # chance of a test
@@ -200,6 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy.counts["bulk"] += 1
         faults = proxy.faults
         if proxy.takes_one("lose_next"):
+            if proxy.after_loss is not None:
+                proxy.after_loss()
             return self._hang_up()
         for status, chance in ((429, faults.whole_429), (503, faults.whole_503)):
             if proxy.happens(f"whole_{status}", chance):

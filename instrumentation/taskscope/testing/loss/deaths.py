@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Final
 
-from taskscope.testing.faultproxy import TcpProxy
+from taskscope.testing.faultproxy import BulkProxy
 from taskscope.testing.loss.processes import Process
 from taskscope.testing.loss.world import NO_LOGIN, World
 from taskscope.testing.waiting import until
@@ -21,8 +21,6 @@ __all__ = [
 ]
 
 _SAID_S: Final = 60.0
-_UNDER_WAY_S: Final = 0.7
-"""Within which a shipper that has lines has sent some."""
 _LOCK: Final = "shipper.lock"
 
 
@@ -65,21 +63,26 @@ def application_killed(world: World) -> None:
 
 
 def shipper_killed(world: World) -> None:
-    """The shipper dies six times, and another takes its place: at moments of chance, while a request of its is on a
-    way that leads nowhere, and while the answer to one is."""
-    proxy = world.keep(TcpProxy(to_port=world.node.port))
-    shipper = world.shipper(url=proxy.url)
+    """The shipper dies six times, and another takes its place: at moments of chance, after a request of its was lost,
+    and after the answer to one was, each time before it could know."""
+    proxy = world.keep(BulkProxy(world.node.port))
+    world.shipper(url=proxy.url)
+
+    def strike() -> None:
+        world.shippers[-1].kill()
+
+    proxy.after_loss = proxy.after_drop = strike
     world.write_all()
     world.flowing()
     rng = random.Random(world.service)  # noqa: S311 # chance of the kind that a seed repeats
-    for prepare in (proxy.heal, proxy.blackhole, proxy.half) * 2:
+    for fault in ("", "lose_next", "drop_next") * 2:
         world.log_for(rng.uniform(0.05, world.pace.before_s / 2))
-        prepare()
-        if prepare != proxy.heal:
-            world.log_for(_UNDER_WAY_S)
-        shipper.kill()
-        proxy.heal()
-        shipper = world.shipper(url=proxy.url)
+        if fault:
+            setattr(proxy, fault, 1)
+            until(lambda: not world.shippers[-1].alive, within_s=_SAID_S, saying="a shipper dies")
+        else:
+            world.shippers[-1].kill()
+        world.shipper(url=proxy.url)
         world.flowing()
     world.log_for(world.pace.after_s)
 
