@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "Work"]
 
-_REMEDY: Final = (
-    "give its key `indices:data/read/mget*` and `view_index_metadata` on the log streams, with which it can ask for "
-    "ids and not search"
-)
+_REMEDY: Final = "make its key with taskscope logs keys --lookup --rotate, with which it may ask for ids and not search"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,7 +99,7 @@ class Delivery:
                 again.append(portion)
                 troubles.append(result)
                 if getattr(result, "doubtful", True):
-                    self.doubts.add(portion)
+                    self.doubts.add(portion.segment, portion.end)
             else:
                 again += self._account(work, result)
                 if result.outcome.refusal is not None:
@@ -159,7 +156,7 @@ class Delivery:
             return []
         again = lines.only(outcome.again)
         if outcome.doubtful:
-            self.doubts.add(again)
+            self.doubts.add(again.segment, again.end)
         if outcome.refusal is None:
             self.metrics.retries.inc(reason=Cause.OVERLOADED.value)
         return [again]
@@ -173,10 +170,6 @@ class Delivery:
                 f"{count} line(s) whose answer was lost went again after a rollover of {self.stream} and may be stored "
                 f"twice, as this login may not ask for them; {_REMEDY}"
             )
-
-    def settle(self, work: Work) -> None:
-        """The whole batch has found its place."""
-        self.doubts.settle(work.batch.segment, work.batch.end)
 
     def log_in_anew(self) -> None:
         """The next client may have another login, which may ask."""

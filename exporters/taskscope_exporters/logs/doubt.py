@@ -69,16 +69,15 @@ class Doubts:
         doubt = self._doubts.get(portion.segment)
         return doubt.index if doubt is not None else self.index
 
-    def add(self, portion: Portion) -> None:
-        """These lines were sent and nothing was heard of them."""
-        known = self._doubts.get(portion.segment)
-        self._doubts[portion.segment] = _Doubt(
-            until=max(portion.end, known.until if known else 0),
-            index=known.index if known else self.index,
+    def add(self, segment: str, end: int) -> None:
+        """Of the segment's lines up to this offset nothing was heard, or it was and could not be kept on disk."""
+        known = self._doubts.get(segment)
+        self._doubts[segment] = _Doubt(
+            until=max(end, known.until if known else 0), index=known.index if known else self.index
         )
 
     def settle(self, segment: str, end: int) -> None:
-        """What became of the segment's lines up to this offset is known."""
+        """What became of the segment's lines up to this offset is known, and on disk."""
         doubt = self._doubts.get(segment)
         if doubt is not None and doubt.until <= end:
             del self._doubts[segment]

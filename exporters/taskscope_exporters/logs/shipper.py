@@ -23,6 +23,7 @@ from taskscope_exporters.logs.delivery import Delivery, Work
 from taskscope_exporters.logs.doubt import Doubts
 from taskscope_exporters.logs.install import ensure
 from taskscope_exporters.logs.metrics import ShipperMetrics
+from taskscope_exporters.logs.notices import Notices
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_exporters.logs.template import log_template, stream_name
 
@@ -69,15 +70,15 @@ class Shipper:
     _lines: int = 0
     _line_bytes: int = _USUAL_LINE_BYTES
     _more: bool = False
-    _told_torn: int = 0
-    _told_aside: int = 0
-    _told_later: bool = False
-    _told_unkept: bool = False
     _began: float = 0.0
     _flush_until: float | None = None
     _drained: bool = False
     _was_well: bool = False
     _ended: threading.Event = field(default_factory=threading.Event)
+    _notices: Notices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._notices = Notices(folder=self.settings.spool, say=self.say)
 
     def run(self) -> None:
         """Ships until `stop` is set, and then what it can for a moment. Raises nothing: what fails is said, counted
@@ -180,7 +181,7 @@ class Shipper:
         """What is under way, or the next batch, or None when nothing waits."""
         if self._work is None:
             batch = self._read(reader)
-            self._report(reader)
+            self._notices.read(reader)
             if batch is not None:
                 self._work = Work.of(
                     batch, max_lines=self._lines, max_bytes=self.settings.batch_bytes
@@ -212,13 +213,12 @@ class Shipper:
             if again:
                 self._pause(self._spread(tries))
                 tries += 1
-            if not self._goes_on():
+            if work.left and not self._goes_on():
                 return
         if work.dead:
             self._bury(work.dead)
             work.dead = []
-        delivery.settle(work)
-        self._acknowledge(reader, work.batch)
+        self._acknowledge(reader, delivery, work.batch)
         self._work = None
         if not self._more:
             self._pause(self.settings.pause_s)
@@ -235,19 +235,16 @@ class Shipper:
             + (f", but for {discarded} that had no room there" if discarded else "")
         )
 
-    def _acknowledge(self, reader: SpoolReader, batch: Batch) -> None:
+    def _acknowledge(self, reader: SpoolReader, delivery: Delivery, batch: Batch) -> None:
         """The batch is done, on a full disk in memory alone: only so does its segment end, and make room."""
         try:
             reader.acknowledge(batch)
         except OSError as error:
-            if not self._told_unkept:
-                self.say(
-                    f"spool {self.settings.spool} cannot keep what is stored already: {error.strerror}; free the disk, "
-                    "a restart until then sends lines again under the same ids"
-                )
-            self._told_unkept = True
+            delivery.doubts.add(batch.segment, batch.end)  # for one who comes after a crash
+            self._notices.unkept(error)
         else:
-            self._told_unkept = False
+            delivery.doubts.settle(batch.segment, batch.end)
+            self._notices.unkept(None)
 
     def _succeeded(self) -> None:
         self._lines = min(self.settings.batch_lines, self._lines * 2)
@@ -293,25 +290,6 @@ class Shipper:
             self._ended.wait(max(0.0, min(seconds, self._flush_until - self.clock())))
         else:
             (self.wait or self.stop.wait)(seconds)
-
-    def _report(self, reader: SpoolReader) -> None:
-        if reader.torn > self._told_torn:
-            self.say(
-                f"{reader.torn - self._told_torn} half-written line(s) of a killed process dropped; none had been "
-                "answered as written"
-            )
-            self._told_torn = reader.torn
-        for name in reader.set_aside[self._told_aside :]:
-            self.say(
-                f"{name!r} in the spool is no segment of this user; it lies in {self.settings.spool / 'aside'}"
-            )
-        self._told_aside = len(reader.set_aside)
-        if reader.later and not self._told_later:
-            self.say(
-                f"{len(reader.later)} file(s) in the spool, such as {reader.later[0]!r}, are of a later format; they "
-                "wait: run the shipper of the version that wrote them"
-            )
-        self._told_later = bool(reader.later)
 
     def _drop_client(self) -> None:
         if self._client is not None:
