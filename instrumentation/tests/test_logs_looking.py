@@ -154,6 +154,24 @@ def test_a_follower_sees_each_new_line_once_through_rolls_and_removals(tmp_path:
     following.close()
 
 
+def test_what_was_shipped_and_removed_since_the_last_look_is_seen_all_the_same(
+    tmp_path: Path,
+) -> None:
+    writer = spool(tmp_path)
+    writer.write(line(1))
+    following = Following(tmp_path, from_start=True)
+    assert numbers(following.lines()) == [1]
+    writer.write(line(2))
+    writer.close()
+    reader = SpoolReader(tmp_path)
+    while (batch := reader.batch(max_lines=1000, max_bytes=1 << 20)) is not None:
+        reader.acknowledge(batch)
+    assert list(tmp_path.glob("*.seg")) == []
+    assert numbers(following.lines()) == [2]
+    assert numbers(following.lines()) == []
+    following.close()
+
+
 def test_half_a_line_is_shown_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / NAME
     whole = line(7)

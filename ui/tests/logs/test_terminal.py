@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import pytest
 
 from taskscope.testing import waiting
 from taskscope.testing.engines import free_port
+from taskscope_exporters.logs.reading.conditions import Query
+from taskscope_exporters.logs.reading.reader import Origin, Where, reading
 from taskscope_ui.cli import main
 
 until = partial(waiting.until, within_s=30)
@@ -169,6 +172,21 @@ def test_a_follower_of_the_spool_shows_each_line_once_and_ends_silently(
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, len(err.splitlines())) == (0, "", 1)
     assert shown == list(range(100, 400))
+
+
+def test_a_line_written_while_the_first_ones_are_read_is_not_shown_again(spooled: Any) -> None:
+    now = time.time_ns() // 1000
+    where = Where(origin=Origin.SPOOL, spool=spooled.folder)
+    with reading(where, {}, now=now) as reader:
+        mark = reader.marked()
+        spooled.write(spooled.numbered(1000))
+        query = Query(since=now - 3_600_000_000)
+        shown = reader.newest(query, 5)
+        spooled.write(spooled.numbered(1001))
+        follower = reader.follower(query, shown, mark)
+        assert shown[-1].text("labels.n") == "1000"
+        assert [line.text("labels.n") for line in follower.from_spool()] == ["1001"]
+        follower.close()
 
 
 def test_a_follower_ends_when_nobody_reads(spooled: Any, terminal: Any) -> None:
