@@ -330,4 +330,5 @@ class Spool:
         self._closed = closed
         for fd in inherited:
             if fd >= 0:
-                self._disk.close(fd)
+                with contextlib.suppress(OSError):
+                    self._disk.close(fd)

@@ -82,7 +82,9 @@ class _Forks:
 
     def _in_child(self) -> None:
         while self._forking:
-            self._forking.pop().in_child()
+            # One that fails must not leave the others with the locks of a parent's threads.
+            with contextlib.suppress(Exception):
+                self._forking.pop().in_child()
 
 
 _FORKS: Final = _Forks()
