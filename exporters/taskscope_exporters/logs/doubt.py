@@ -56,7 +56,9 @@ class Doubts:
         self._stream = stream
         self._marked = self.index = _read_mark(folder / _FILE_NAME, stream)
         self._doubts = {
-            name: _Doubt(until=size, index=self.index) for name, size in _sizes(folder).items()
+            name: _Doubt(until=size, index=self.index)
+            for name, size in _sizes(folder).items()
+            if size
         }
 
     def covers(self, portion: Portion) -> bool:
