@@ -21,6 +21,7 @@ from taskscope.ended import Ended
 from taskscope.logs import LogPipeline, configure
 from taskscope.logs.access import MOST_KEPT, AccessLines
 from taskscope.logs.ecs import FIELD_BYTES, LINE_BYTES, EcsEncoder
+from taskscope.logs.sampling import AccessSample
 from taskscope.logs.spool import Spool
 
 NOW = 1_764_000_000_123_456_789
@@ -155,6 +156,62 @@ def test_any_request_has_the_line_that_the_chain_would_make(
     kept: Kept, request: RequestContext, ended: Ended
 ) -> None:
     assert kept.line(request, ended) == kept.slow(request, ended)
+
+
+@how(deadline=None, max_examples=250)
+@given(_REQUESTS, _ENDS)
+def test_a_request_that_went_well_has_that_line_at_less_cost(
+    kept: Kept, request: RequestContext, ended: Ended
+) -> None:
+    ended.outcome = "ok"
+    request.client_request_id = None  # of whoever sent one, `write` tells
+    text = kept.access.text_of(request.method, request.route or "unmatched", ended.status)
+    scope = {
+        "path": request.path,
+        "client": None if request.client_address is None else (request.client_address, 4000),
+        "headers": [],
+    }
+    kept.raw.clear()
+    told = text and kept.access.served(
+        request, request.request_id.encode(), scope, text, ended.seconds, ended.body_bytes
+    )
+    assert [json.loads(raw) for raw in kept.raw] == [kept.slow(request, ended)] * bool(told)
+    texts = (request.path, request.method, request.route, request.client_address)
+    if max(len(each or "") for each in texts) < 50:
+        assert told
+
+
+def test_of_whoever_sent_an_id_or_bound_a_value_the_whole_line_is_asked(kept: Kept) -> None:
+    text = kept.access.text_of("GET", "/", 200)
+    scope: dict[str, Any] = {"path": "/", "client": None, "headers": []}
+    sent = {**scope, "headers": [(b"host", b"a"), (b"x-request-id", b"b")]}
+    assert kept.access.served(None, b"a", scope, text, 0.1, 2)
+    assert not kept.access.served(None, b"a", sent, text, 0.1, 2)
+    with structlog.contextvars.bound_contextvars(shop=7):
+        assert not kept.access.served(None, b"a", scope, text, 0.1, 2)
+
+
+def test_a_share_of_good_requests_is_told_with_its_weight(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "s")
+    chances = iter([0.3, 0.1, 0.24, 0.9])
+    left_out: list[tuple[str, str, int]] = []
+    kept.pipeline._on_left_out = lambda *told: left_out.append(told)
+    kept.pipeline.sample = AccessSample(share=0.25, slow_s=1.0, chance=lambda: next(chances))
+    text = kept.access.text_of("GET", "/", 200)
+    scope: dict[str, Any] = {"path": "/", "client": None, "headers": []}
+    assert not kept.access.served(None, b"a", scope, text, 0.1, 2)
+    for _ in range(4):
+        kept.access.write(asked(), done())
+    for certain in (done("server_error"), done(seconds=2.0)):
+        kept.access.write(asked(), certain)
+    kept.access.write(asked(sampled=True), done())
+    weights = [json.loads(raw).get("sample.weight", 1) for raw in kept.raw]
+    assert weights == [4.0, 4.0, 1, 1, 1]
+    assert left_out == [("sample", "info", 1)] * 2
+    with structlog.contextvars.bound_contextvars(shop=7):
+        kept.pipeline.sample = AccessSample(share=0.5, chance=lambda: 0.0)
+        kept.access.write(asked(), done())
+    assert json.loads(kept.raw[-1])["sample.weight"] == 2.0
 
 
 def test_the_fields_come_in_the_chains_order_with_the_time_first(kept: Kept) -> None:

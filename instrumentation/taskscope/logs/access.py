@@ -33,6 +33,7 @@ MOST_KEPT: Final = 2048
 _LOGGER: Final = "taskscope.access"
 _MESSAGE: Final = "request served"
 _FAILED: Final = frozenset({"server_error", "timeout"})
+_WELL: Final = "ok"
 _GOOD: Final = frozenset({"ok", "client_error"})
 _KEPT_CHARS: Final = 128
 _BILLION: Final = 1_000_000_000
@@ -70,12 +71,15 @@ class AccessLines:
         if self._pipeline.level > (logging.ERROR if failed else logging.INFO):
             return
         try:
+            if not self._pipeline.sample.keeps(request, ended):
+                self._pipeline.left_out("sample", "info")
+                return
             line = None if failed and ended.failure is not None else self._line(request, ended)
             if line is None or len(line) > LINE_BYTES:
                 self._through_chain(request, ended, failed)
                 return
         except Exception as error:  # noqa: BLE001 # logging must not fail the request it tells of
-            self._pipeline.unencoded(error)
+            self._pipeline.unencoded(error, "error" if failed else "info")
             return
         self._pipeline.put(line, "error" if failed else "info")
 
@@ -181,6 +185,8 @@ class AccessLines:
             text = timestamp(seconds * 1_000_000_000)[:19]
             self._second = (seconds, text)
         known = request.trace_id or request.user or _SPANS in sys.modules
+        if ended.outcome == _WELL and self._pipeline.sample.text:
+            end = self._pipeline.sample.weighed(request, ended.seconds) + end
         return (
             f'{{"@timestamp":"{text}.{rest // 1000:06d}Z{self._constant[ended.outcome in _FAILED]}'
             f'{_who(request) if known else ""}"http.request.id":"{request_id}"{answer}'
@@ -263,6 +269,9 @@ class AccessLines:
         }
         if request.client_address is not None:
             event["client.address"] = request.client_address
+        weight = self._pipeline.sample.weight(request, ended)
+        if weight != 1.0:
+            event["sample.weight"] = weight
         for name, bound in get_contextvars().items():
             event.setdefault(name, bound)
         failure = ended.failure if failed else None
