@@ -10,6 +10,7 @@ from typing import Final
 
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import (
+    AUDIT_FAILED,
     COLLECTOR_UP,
     LOG_AGE,
     LOG_DEAD_LETTERS,
@@ -43,6 +44,7 @@ def log_alerts(catalogue: Catalogue) -> tuple[Alert, ...]:
         _spool(catalogue),
         *_dropped(catalogue),
         _discarded(catalogue),
+        _audit(catalogue),
         _dead_letters(catalogue),
         _disconnected(catalogue),
         _uncounted(catalogue),
@@ -124,6 +126,24 @@ def _discarded(catalogue: Catalogue) -> Alert:
             "no room among the dead letters ({{ $labels.reason }}). They are lost for good."
         ),
         runbook=logs.dropped(catalogue),
+        board=_BOARD,
+    )
+
+
+def _audit(catalogue: Catalogue) -> Alert:
+    (reason,) = AUDIT_FAILED.label_names
+    return ticket(
+        catalogue,
+        AUDIT_FAILED,
+        name="AuditLinesDropped",
+        expr=f"sum by ({reason}) (increase({selector(catalogue, AUDIT_FAILED)}[10m])) > 0",
+        severity=Severity.PAGE,
+        summary=f"audit lines are not stored, reason {{{{ $labels.{reason} }}}}",
+        description=(
+            'About {{ $value | printf "%.0f" }} audit lines in 10 minutes could not be stored '
+            f"({{{{ $labels.{reason} }}}}). Who did what in that time is not known, and cannot be found out later."
+        ),
+        runbook=logs.audit(catalogue),
         board=_BOARD,
     )
 

@@ -100,6 +100,7 @@ def test_pages_are_for_harm_to_users_or_blindness_and_everything_else_waits_for_
     }
     assert pages == {
         "AllTargetsDown",
+        "AuditLinesDropped",
         "AvailabilityBudgetFastBurn",
         "LatencyBudgetFastBurn",
         "LogLinesDropped",

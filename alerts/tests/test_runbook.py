@@ -102,7 +102,9 @@ def test_every_taskscope_command_a_runbook_names_exists() -> None:
     named = {
         words
         for text in runbooks(CATALOGUE).values()
-        for words in re.findall(r"\btaskscope ((?:[a-z]+)(?: (?:setup|clear|tail|top))?)", text)
+        for words in re.findall(
+            r"\btaskscope ((?:[a-z]+)(?: (?:setup|clear|tail|top|verify))?)", text
+        )
     }
     assert named <= {
         "build",

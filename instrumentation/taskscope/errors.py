@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AuditError",
     "CatalogueError",
     "EngineError",
     "InstrumentError",
@@ -49,3 +50,7 @@ class SettingsError(TaskscopeError):
 
 class EngineError(TaskscopeError):
     """For whoever starts a server: it is not installed, or did not come up; says which and what to do."""
+
+
+class AuditError(TaskscopeError):
+    """For a service that must not act without a trace: the audit line of what it is about to do is not stored."""

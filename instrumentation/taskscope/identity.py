@@ -50,17 +50,17 @@ def new_key() -> bytes:
     return secrets.token_bytes(_KEY_BYTES)
 
 
-def load_key(folder: Path) -> bytes:
-    """The folder's key, made if there is none; processes that start at once all get the same one.
+def load_key(folder: Path, *, name: str = KEY_FILE) -> bytes:
+    """The folder's key of that name, made if there is none; processes that start at once all get the same one.
 
     Raises OSError if it cannot be read or made, or if the file there is no key of this user's alone; it is
     never overwritten.
     """
-    path = folder / KEY_FILE
+    path = folder / name
     with contextlib.suppress(FileNotFoundError):
         return _read(path)
     # Whole before it has its name, and a name that stands is kept: nobody ever reads half a key or one of two.
-    draft = folder / f"{KEY_FILE}.{secrets.token_hex(8)}.new"
+    draft = folder / f"{name}.{secrets.token_hex(8)}.new"
     try:
         _write(draft, new_key())
         with contextlib.suppress(FileExistsError):

@@ -33,6 +33,7 @@ _SAMPLERS: Final = (
 )
 _SHORTEST_TOKEN: Final = 16
 _SHORTEST_KEY: Final = 16
+_LEAST_AUDIT_BYTES: Final = 1024 * 1024
 _LONGEST_KEY: Final = 4096
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -78,6 +79,8 @@ class Settings:
     admin_token: what a change of the log level must present at that port; without it nobody can ask for one there.
     user_key: what keys the hash of a user's id, at least 16 random bytes; by default a key in the spool's folder.
     Hosts with spools of their own need one in common for a user to have one hash on all of them.
+    audit_max_bytes: the most that audit lines take on disk before they are shipped; no other line takes their room.
+    audit_key: what seals the audit lines, at least 16 random bytes; by default a key in the folder where they wait.
     multiprocess_dir: the folder that all worker processes of one instance share, or None for a single process.
     commit: `vcs.ref.head.revision` of the service, for `taskscope_build_info`.
     """
@@ -110,6 +113,8 @@ class Settings:
     admin_token: str | None = field(default=None, repr=False)
     user_key: bytes | None = field(default=None, repr=False)
     multiprocess_dir: Path | None = None
+    audit_max_bytes: int = 64 * 1024 * 1024
+    audit_key: bytes | None = field(default=None, repr=False)
     commit: str = "unknown"
 
     def __post_init__(self) -> None:
@@ -238,6 +243,18 @@ class Settings:
                     "metrics_port",
                     self.metrics_port,
                     "take a free port, or 0 for any",
+                ),
+                _unless(
+                    self.audit_max_bytes >= _LEAST_AUDIT_BYTES,
+                    "audit_max_bytes",
+                    self.audit_max_bytes,
+                    f"take at least {_LEAST_AUDIT_BYTES}",
+                ),
+                _unless(
+                    self.audit_key is None or len(self.audit_key) >= _SHORTEST_KEY,
+                    "audit_key",
+                    f"{len(self.audit_key or b'')} bytes long",
+                    f"take at least {_SHORTEST_KEY} random ones",
                 ),
                 _unless(
                     self.user_key is None or len(self.user_key) >= _SHORTEST_KEY,
@@ -377,6 +394,12 @@ _VARIABLES: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
     "TASKSCOPE_SEGMENT_BYTES": ("segment_bytes", int, _BYTES),
     "TASKSCOPE_USER_KEY_FILE": (
         "user_key",
+        _key_file,
+        f"name a file of {_SHORTEST_KEY} to {_LONGEST_KEY} random bytes",
+    ),
+    "TASKSCOPE_AUDIT_MAX_BYTES": ("audit_max_bytes", int, _BYTES),
+    "TASKSCOPE_AUDIT_KEY_FILE": (
+        "audit_key",
         _key_file,
         f"name a file of {_SHORTEST_KEY} to {_LONGEST_KEY} random bytes",
     ),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
+    from taskscope.audit import Audit
     from taskscope.logs import LogPipeline
     from taskscope.probes.cache import Cache, CacheProbe
     from taskscope.probes.httpclient import HttpClient, HttpClientProbe
@@ -41,6 +42,7 @@ class Telemetry:
         settings: Settings,
         tracing: Tracing | None,
         logs: LogPipeline | None,
+        audit: Audit,
         admin: AdminPort | None = None,
         render: Callable[[bool], bytes],
         app: Starlette,
@@ -58,6 +60,7 @@ class Telemetry:
         self._jobs: JobsProbe | None = None
         self._tracing = tracing
         self._logs = logs
+        self._audit = audit
         self._admin = admin
         self._render = render
         self._closed = False
@@ -77,6 +80,11 @@ class Telemetry:
     def tracing(self) -> Tracing | None:
         """The service's tracing, whose `provider` makes more spans; None when it is switched off."""
         return self._tracing
+
+    @property
+    def audit(self) -> Audit:
+        """The service's audit trail: `audit.record("user.login", outcome="failure", user=…)`; see `Audit.record`."""
+        return self._audit
 
     def counter(self, metric: Metric) -> Counter:
         """The counter of `metric`. Raises MetricError if the catalogue does not declare it as one."""
@@ -182,6 +190,7 @@ class Telemetry:
             self._tracing.start()
         if self._admin is not None:
             self._admin.start()
+        self._audit.reopen()
         if self._logs is not None:
             try:
                 self._logs.adopt()
@@ -209,6 +218,7 @@ class Telemetry:
             self._admin.close()
         if self._tracing is not None:
             self._tracing.close()
+        self._audit.close()
         if self._logs is not None:
             try:
                 self._logs.close()

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
+    from taskscope.audit import Audit
     from taskscope.logs import LogPipeline
     from taskscope.tracing import Tracing
 
@@ -72,7 +73,8 @@ def instrument(
     catalogue: what the service declares; by default the library's own metrics and all of its groups.
     metrics, logs, tracing: False switches that part off; instruments work all the same.
     tracing: `native` makes the server spans by FastAPI's own telemetry, from FastAPI 0.142 on.
-    settings: by default read from the environment. redact: what is hidden, in place of what they say. registry: metrics of prometheus_client that the service has
+    settings: by default read from the environment.
+    redact: what is hidden, in place of what they say. registry: metrics of prometheus_client that the service has
     already, such as its default REGISTRY; they are answered beside the catalogue's.
     aliases: peers whose old metric names stay alive; see `taskscope.adoption.aliases`.
     Raises InstrumentError if the app has started or is none of Starlette's, SettingsError for a wrong environment,
@@ -116,6 +118,7 @@ def instrument(
         **_span_hooks(tracer),
     )
     scrapes = Scrapes(answers.render, instruments) if metrics else None
+    audit = _start_audit(instruments, settings, service, pipeline)
     admin = _admin(scrapes, settings, instruments, pipeline)
     own: dict[str, ASGIApp] = {}
     if scrapes is not None and admin is None:
@@ -126,6 +129,7 @@ def instrument(
         settings=settings,
         tracing=tracer,
         logs=pipeline,
+        audit=audit,
         admin=admin,
         render=answers.render,
         app=app,
@@ -204,6 +208,20 @@ def _start_logs(instruments: Instruments, settings: Settings, service: _Service)
         on_drop=lambda reason, level: dropped.at((reason, level)).inc(),
         on_error=lambda error: instruments.failed("logs", error),
         on_left_out=lambda reason, level, lines: left_out.at((reason, level)).inc(lines),
+    )
+
+
+def _start_audit(
+    instruments: Instruments, settings: Settings, service: _Service, pipeline: LogPipeline | None
+) -> Audit:
+    from taskscope.audit.making import trail
+
+    return trail(
+        instruments,
+        settings,
+        pipeline,
+        service_name=service.name,
+        service_version=service.version,
     )
 
 

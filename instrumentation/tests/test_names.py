@@ -33,6 +33,8 @@ BUILTIN_SERIES = {
     "process_resident_memory_bytes": (),
     "process_start_time_seconds": (),
     "process_thread_count": (),
+    "taskscope_audit_failed_total": ("reason",),
+    "taskscope_audit_lines_total": ("event_outcome",),
     "taskscope_build_info": (
         "service_version",
         "taskscope_version",

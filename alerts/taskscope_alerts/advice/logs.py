@@ -6,6 +6,8 @@ from typing import Final
 
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import (
+    AUDIT_FAILED,
+    AUDIT_LINES,
     COLLECTOR_LAG,
     COLLECTOR_REQUESTS,
     COLLECTOR_UP,
@@ -24,7 +26,7 @@ from taskscope_alerts.advice import first_look
 from taskscope_alerts.advice.addresses import ADMIN
 from taskscope_alerts.runbook import Runbook, Step
 
-__all__ = ["counts", "dead_letters", "dropped", "log_path", "spool"]
+__all__ = ["audit", "counts", "dead_letters", "dropped", "log_path", "spool"]
 
 _READER: Final = (
     'ELASTICSEARCH_USERNAME="${ELASTICSEARCH_LOGIN%%:*}" \\\n'
@@ -177,6 +179,63 @@ def _dropped_look(catalogue: Catalogue) -> tuple[Step, ...]:
             "dmesg --level=err,warn | tail -20",
             language="sh",
         ),
+    )
+
+
+def audit(catalogue: Catalogue) -> Runbook:
+    """Audit lines are not stored."""
+    return Runbook(
+        meaning=(
+            "Users are served, but who logs in, or changes what, leaves no trace that lasts. Where the service asks "
+            "for it (`required`), what may not be done without a trace is refused instead."
+        ),
+        urgency=(
+            "At once: what happens now cannot be found out later, and an attacker may have filled the disk for just "
+            "that. `not_synced` alone is milder: those lines are lost only if the machine goes down now."
+        ),
+        look=(
+            Step(
+                text="How many a second, for which reason, on which instance, and how many are stored?",
+                code=f"sum by (instance, {AUDIT_FAILED.label_names[0]}) "
+                f"(rate({selector(catalogue, AUDIT_FAILED)}[5m]))\n"
+                f"sum by (instance) (rate({selector(catalogue, AUDIT_LINES)}[5m]))",
+                language="promql",
+            ),
+            Step(
+                text="Is the disk full, or the folder not the service's own? Audit lines have a folder, a bound and a "
+                "key of their own.",
+                code='df -h "$TASKSCOPE_SPOOL/audit"\nls -ld "$TASKSCOPE_SPOOL/audit"\n'
+                'ls -l "$TASKSCOPE_SPOOL/audit"',
+                language="sh",
+            ),
+            Step(
+                text="`spool_full`: is nobody shipping them? The shipper takes both folders; see "
+                "LogShipperDisconnected. Does its login have the audit stream?",
+                code=selector(catalogue, LOG_SHIPPER_UP),
+                language="promql",
+            ),
+        ),
+        causes=(
+            "`disk_full`: something else on the disk, or somebody who fills it.",
+            "`spool_full`: Elasticsearch or the shipper has been away for long, or its key has no audit stream.",
+            "`write_error`: the folder or `audit.key` belongs to another user, or others may read the key.",
+            "`encode_error`: a value that cannot be written as JSON; the library's own line names it.",
+            "`not_synced`: the disk answers with errors; replace it.",
+        ),
+        mitigate=(
+            Step(text="Free the disk; nothing needs a restart, the next line is stored."),
+            Step(
+                text="Bring Elasticsearch and the shipper back (runbook LogShipperDisconnected), or raise "
+                "`TASKSCOPE_AUDIT_MAX_BYTES` and restart the instances one after another."
+            ),
+            Step(
+                text="Afterwards: is what is there untouched? Each break is told with its place.",
+                code="taskscope logs verify --since 24h",
+                language="sh",
+            ),
+            first_look.doctor(),
+        ),
+        resolves="Ten minutes after the last line that could not be stored.",
     )
 
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from taskscope.catalogue import Catalogue
 from taskscope.catalogue.builtin import (
+    AUDIT_FAILED,
+    AUDIT_LINES,
     COLLECTOR_DURATION,
     COLLECTOR_LAG,
     COLLECTOR_REQUESTS,
@@ -41,6 +43,7 @@ def arrival(catalogue: Catalogue) -> tuple[Panel, ...]:
             _refused(catalogue),
             _answers(catalogue),
             _in_doubt(catalogue),
+            _audit(catalogue),
         ),
         per_line=3,
         height=7,
@@ -101,6 +104,29 @@ def _dead(catalogue: Catalogue) -> Panel:
             Query(expr=per_second(catalogue, LOG_DISCARDED), legend="no room: discarded"),
         ),
         steps=_ANY,
+    )
+
+
+def _audit(catalogue: Catalogue) -> Panel:
+    outcome, reason = AUDIT_LINES.label_names[0], AUDIT_FAILED.label_names[0]
+    return Panel(
+        title="Audit lines per second",
+        description=(
+            "Lines of the audit trail, by the outcome of what they tell, and those that could not be stored, by "
+            "reason. A rise of failure: somebody tries passwords; read its lines. Not stored: who did what in that "
+            "time is not known, so free the disk or mend the folder at once."
+        ),
+        unit="suffix: /s",
+        queries=(
+            Query(
+                expr=per_second(catalogue, AUDIT_LINES, by=(outcome,)),
+                legend=f"{{{{{outcome}}}}}",
+            ),
+            Query(
+                expr=per_second(catalogue, AUDIT_FAILED, by=(reason,)),
+                legend=f"not stored: {{{{{reason}}}}}",
+            ),
+        ),
     )
 
 

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from taskscope.logs.segments import pending
 from taskscope_exporters.logs.lock import SHIPPER_THREAD, FolderLock
 from taskscope_exporters.logs.run import run, to_stderr
 from taskscope_exporters.logs.settings import ShipSettings
+from taskscope_exporters.logs.template import audit_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +112,7 @@ class BackgroundShipper:
             return
         end = time.monotonic() + timeout_s
         while self.leads and time.monotonic() < end - min(_LEAST_S, timeout_s / 4):
-            if not pending(self._settings.spool, now=time.time()).bytes:
+            if not any(map(_waits, (self._settings.spool, audit_spool(self._settings.spool)))):
                 break
             time.sleep(_LOOK_S)
         self._stop.set()
@@ -147,3 +149,7 @@ class BackgroundShipper:
             lock=lock,
             waits_silent=True,
         )
+
+
+def _waits(folder: Path) -> bool:
+    return pending(folder, now=time.time()).bytes > 0

@@ -1,15 +1,20 @@
-"""`taskscope ship`: one shipper per spool folder, with its own /metrics, until it is told to stop."""
+"""`taskscope ship`: one shipper per spool folder, with its own /metrics, until it is told to stop.
+
+The audit lines, in a spool of their own inside of the folder, have a shipper beside it, into a stream of their own.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from taskscope.catalogue import Catalogue
 from taskscope.errors import SettingsError
+from taskscope_exporters.logs.auditing import AuditShipping
 from taskscope_exporters.logs.client import hushed
 from taskscope_exporters.logs.lock import SHIPPER_THREAD, FolderLock
 from taskscope_exporters.logs.settings import ShipSettings
@@ -68,20 +73,25 @@ def run(
                         say=say,
                         patience_s=patience_s,
                     )
-                    _until_stopped(shipper, stop)
+                    audit = AuditShipping(settings, catalogue=catalogue, metrics=metrics, say=say)
+                    _until_stopped(shipper, audit, stop)
                     if shipper.lost is not None:
                         raise shipper.lost
     finally:
         lock.close()
 
 
-def _until_stopped(shipper: Shipper, stop: threading.Event) -> None:
+def _until_stopped(shipper: Shipper, audit: AuditShipping, stop: threading.Event) -> None:
     # A thread of its own, because a request under way cannot be broken off; its lines keep their ids for the next.
     thread = threading.Thread(target=shipper.run, name=SHIPPER_THREAD, daemon=True)
     thread.start()
+    audit.start()
     while thread.is_alive() and not stop.wait(0.5):
         pass
-    thread.join(_GRACE_S)
+    end = time.monotonic() + _GRACE_S
+    audit.stop.set()
+    for each in (thread, audit.thread):
+        each.join(max(0.0, end - time.monotonic()))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from taskscope.audit.run import folder_of
 from taskscope.logs.fields import FIELDS, FieldType
 from taskscope_exporters.logs.streams import StreamSettings
 
@@ -26,7 +27,7 @@ __all__ = [
     "stream_patterns",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the templates' content; a server that has a younger one is left as it is."""
 
 _PRIORITY: Final = 200
@@ -44,7 +45,7 @@ def stream_name(service: str, environment: str, *, audit: bool = False) -> str:
 
 def audit_spool(spool: Path) -> Path:
     """Where audit lines wait: a spool of their own inside the service's, so a folder says which stream they go to."""
-    return spool / "audit"
+    return folder_of(spool)
 
 
 def stream_patterns(service: str, *, audit: bool = False) -> str:

@@ -12,6 +12,8 @@ from taskscope.catalogue.metric import Across, Kind, Label, Metric
 
 __all__ = [
     "ACTIVE_REQUESTS",
+    "AUDIT_FAILED",
+    "AUDIT_LINES",
     "BACKGROUND_DURATION",
     "BUILD",
     "BUILTIN",
@@ -410,6 +412,30 @@ SPOOL_LIMIT: Final = Metric(
     across=Across.MAX,
 )
 
+AUDIT_LINES: Final = Metric(
+    name="taskscope.audit.lines",
+    kind=Kind.COUNTER,
+    unit="{line}",
+    help="Audit lines written to their spool, by the outcome of what they tell.",
+    owner="taskscope",
+    subsystem="logs",
+    labels=(Label("event.outcome", values=("success", "failure", "unknown")),),
+)
+AUDIT_FAILED: Final = Metric(
+    name="taskscope.audit.failed",
+    kind=Kind.COUNTER,
+    unit="{line}",
+    help="Audit lines that could not be stored, or not be brought to disk when that was asked, by reason.",
+    owner="taskscope",
+    subsystem="logs",
+    labels=(
+        Label(
+            "reason",
+            values=("spool_full", "disk_full", "write_error", "encode_error", "not_synced"),
+        ),
+    ),
+)
+
 LOG_SHIPPER_UP: Final = Metric(
     name="taskscope.shipper.connected",
     kind=Kind.GAUGE,
@@ -605,6 +631,8 @@ BUILTIN: Final = (
     LOG_DROPPED,
     LOG_LEFT_OUT,
     SPOOL_LIMIT,
+    AUDIT_LINES,
+    AUDIT_FAILED,
     LOG_SHIPPER_UP,
     LOG_SHIPPED,
     LOG_DUPLICATES,

@@ -65,6 +65,10 @@ _KEYWORDS: Final = [
     "process.name",
     "process.thread.name",
     "host.name",
+    "audit.chain",
+    "audit.previous",
+    "audit.hash",
+    "audit.key",
 ]
 _LONGS: Final = [
     "event.duration",
@@ -73,6 +77,7 @@ _LONGS: Final = [
     "http.response.status_code",
     "client.port",
     "process.pid",
+    "audit.sequence",
 ]
 _TEXTS: Final = ("message", "error.message", "error.stack_trace")
 
@@ -105,6 +110,11 @@ OWN: Final = frozenset(
         "process.pid",
         "error.frames",
         "error.stack_trace",
+        "audit.chain",
+        "audit.previous",
+        "audit.hash",
+        "audit.key",
+        "audit.sequence",
     ]
 )
 """The fields that the chain alone sets; the same name in a call goes under `labels`."""

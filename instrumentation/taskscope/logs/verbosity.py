@@ -61,6 +61,8 @@ class Verbosity:
         self._change: Change | None = None
         self._ends = 0.0
         self._seen = (0, 0, 0)
+        self.asked: Callable[[State, str], None] | None = None
+        """Called with what was asked for in this process, and by whom; not where another worker was asked."""
 
     def state(self) -> State:
         """What holds now."""
@@ -99,13 +101,13 @@ class Verbosity:
         if fault:
             raise SettingsError(fault)
         self._publish(change, for_s)
-        return self.state()
+        return self._told(by)
 
     def back(self, *, by: str) -> State:
         """The settings hold again in all workers. Raises SettingsError if the folder cannot be written."""
         settings = self._settings
         self._publish(Change(level=settings.level, sample=settings.sample, until=0.0, by=by), 0.0)
-        return self.state()
+        return self._told(by)
 
     def toggled(self, *, by: str) -> State:
         """DEBUG for ten minutes, or the settings again if something else holds. Raises as `ask`."""
@@ -126,6 +128,12 @@ class Verbosity:
                     self._follow(change if left > 0 else None, left)
             if self._change is not None and self._monotonic() >= self._ends:
                 self._follow(None, 0.0)
+
+    def _told(self, by: str) -> State:
+        state = self.state()
+        if self.asked is not None:
+            self.asked(state, by)
+        return state
 
     def _publish(self, change: Change, for_s: float) -> None:
         with self._lock:
