@@ -16,7 +16,13 @@ from taskscope.testing.loss import CELLS, Cell, Node, Outcome, Pace, World, play
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(280)]
 
 PACE = Pace(
-    rate=100.0, before_s=0.5, after_s=0.5, outage_s=2.0, settle_s=60.0, segment_bytes=262_144
+    rate=100.0,
+    before_s=0.5,
+    after_s=0.5,
+    outage_s=2.0,
+    settle_s=60.0,
+    repeats=1,
+    segment_bytes=262_144,
 )
 TASKSCOPE = (sys.executable, "-m", "taskscope_ui")
 CATALOGUE = ("--app", "loss_catalogue")

@@ -63,8 +63,8 @@ def application_killed(world: World) -> None:
 
 
 def shipper_killed(world: World) -> None:
-    """The shipper dies six times, and another takes its place: at moments of chance, after a request of its was lost,
-    and after the answer to one was, each time before it could know."""
+    """The shipper dies and another takes its place: at a moment of chance, after a request of its was lost, and after
+    the answer to one was, before it could know."""
     proxy = world.keep(BulkProxy(world.node.port))
     world.shipper(url=proxy.url)
 
@@ -75,7 +75,7 @@ def shipper_killed(world: World) -> None:
     world.write_all()
     world.flowing()
     rng = random.Random(world.service)  # noqa: S311 # chance of the kind that a seed repeats
-    for fault in ("", "lose_next", "drop_next") * 2:
+    for fault in ("", "lose_next", "drop_next") * world.pace.repeats:
         world.log_for(rng.uniform(0.05, world.pace.before_s / 2))
         if fault:
             setattr(proxy, fault, 1)
@@ -88,10 +88,10 @@ def shipper_killed(world: World) -> None:
 
 
 def leader_killed(world: World) -> None:
-    """Every worker could ship and one does; it dies, lines and all, and another takes over; then that one dies too."""
+    """Every worker could ship and one does; it dies, lines and all, and another takes over, which dies too."""
     world.write_all(ships=True)
     world.flowing()
-    for _ in range(2):
+    for _ in range(world.pace.repeats):
         world.log_for(world.pace.before_s / 2)
         _leader(world).kill()
         world.write(ships=True)

@@ -14,7 +14,6 @@ __all__ = ["conflict", "cut", "half_open", "killed_in_doubt", "lying", "overload
 
 _SAID_S: Final = 60.0
 _DOUBTS: Final = 3
-_KILLS: Final = 2
 _ODD_EVERY: Final = "20"
 _LETTERS: Final = "dead-letters.ndjson"
 
@@ -40,7 +39,7 @@ def rollover(world: World) -> None:
 
 
 def killed_in_doubt(world: World) -> None:
-    """As before, and the shipper dies before it could know that its batch is in doubt; the next one has to; twice."""
+    """As before, and the shipper dies before it could know that its batch is in doubt; the next one has to."""
     proxy = world.keep(BulkProxy(world.node.port))
     shippers = [world.shipper(url=proxy.url)]
 
@@ -54,8 +53,8 @@ def killed_in_doubt(world: World) -> None:
     proxy.after_drop = strike
     world.write_all()
     world.flowing()
-    for _ in range(_KILLS):
-        world.log_for(world.pace.before_s / _KILLS)
+    for _ in range(world.pace.repeats):
+        world.log_for(world.pace.before_s / world.pace.repeats)
         proxy.drop_next = 1
         until(
             lambda: struck[-1:] == shippers[-1:], within_s=_SAID_S, saying="a shipper dies in doubt"

@@ -41,6 +41,7 @@ class Pace:
 
     writers: processes that log. rate: lines a second of each. before_s, after_s: seconds of writing before and after
     the fault. outage_s: how long a server is away. settle_s: within which something must go on arriving.
+    repeats: how often a fault is made that takes but a moment.
     """
 
     writers: int = 3
@@ -49,6 +50,7 @@ class Pace:
     after_s: float = 5.0
     outage_s: float = 30.0
     settle_s: float = 180.0
+    repeats: int = 2
     segment_bytes: int = 4 * 1024 * 1024
 
 
