@@ -21,6 +21,7 @@ from taskscope.testing.engines import (
     TcpReady,
     free_port,
     free_ports,
+    members,
     new_password,
     place,
     running,
@@ -30,6 +31,12 @@ from taskscope.testing.engines import spec as spec_module
 from taskscope.testing.waiting import until
 
 PASSWORD = "a-password_of-tests"
+HEADLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(300,)).start()
+print("up", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
 SLEEPER = ("/bin/sh", "-c", "echo up; exec sleep 300")
 
 
@@ -99,12 +106,24 @@ def test_a_server_that_ignores_the_polite_signal_is_ended_after_its_grace(tmp_pa
 def test_what_a_server_leaves_in_its_group_is_ended_with_it(tmp_path: Path) -> None:
     words = ("/bin/sh", "-c", "sleep 300 & echo up; exec sleep 300")
     server = start(replace(a_sleeper(tmp_path), argv=words))
-    members = group_of(server.pid)
+    before = group_of(server.pid)
 
     server.stop()
 
-    assert len(members) == 2
+    assert len(before) == 2
     assert group_of(server.pid) == []
+
+
+def test_a_server_whose_first_thread_ended_runs_until_the_others_did(tmp_path: Path) -> None:
+    words = (sys.executable, "-c", HEADLESS)
+    server = start(replace(a_sleeper(tmp_path), argv=words))
+    until(lambda: not exists(server.pid), within_s=10)
+    before = members(server.pid)
+
+    server.kill()
+
+    assert before == [server.pid]
+    assert members(server.pid) == []
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:

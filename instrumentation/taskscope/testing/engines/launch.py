@@ -28,6 +28,7 @@ _PROBE_S = 2.0
 _KILL_S = 10.0
 _KILL_POLL_S = 0.01
 _TAIL_BYTES = 64 * 1024
+_THREADS = 17
 
 
 class ProcessOptions(TypedDict):
@@ -139,12 +140,16 @@ def running(spec: Spec) -> Iterator[Running]:
 
 
 def members(group: int) -> list[int]:
-    """The processes of `group` that run; one that ended and was not yet reaped does not."""
+    """The processes of `group` that run; one that ended and was not yet reaped does not.
+
+    One whose first thread ended runs as long as others do: they hold its ports.
+    """
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended while we looked
-            state, _parent, its_group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state != "Z":
+            fields = stat.read_text().rpartition(")")[2].split()
+            state, its_group, threads = fields[0], int(fields[2]), int(fields[_THREADS])
+            if its_group == group and (state != "Z" or threads > 1):
                 found.append(int(stat.parent.name))
     return found
 
