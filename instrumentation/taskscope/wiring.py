@@ -192,6 +192,7 @@ def _counting(settings: Settings, catalogue: Catalogue) -> Instruments:
 
 def _start_logs(instruments: Instruments, settings: Settings, service: _Service) -> LogPipeline:
     from taskscope.logs import configure
+    from taskscope.logs.pipeline import Counts
 
     lines = instruments.counter(LOG_LINES)
     count = {
@@ -204,7 +205,7 @@ def _start_logs(instruments: Instruments, settings: Settings, service: _Service)
         settings=settings,
         service_name=service.name,
         service_version=service.version,
-        on_line=lambda level: count[level](),
+        on_line=Counts(count.__getitem__),
         on_drop=lambda reason, level: dropped.at((reason, level)).inc(),
         on_error=lambda error: instruments.failed("logs", error),
         on_left_out=lambda reason, level, lines: left_out.at((reason, level)).inc(lines),

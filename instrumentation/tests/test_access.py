@@ -29,6 +29,7 @@ NOW = 1_764_000_000_123_456_789
 
 class _InMemory(LogPipeline):
     raw: list[bytes]
+    direct = False
 
     def put(self, line: bytes, level: str) -> None:
         self.raw.append(line)

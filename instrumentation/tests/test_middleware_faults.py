@@ -32,12 +32,25 @@ class Lines:
     def write(self, request: RequestContext, ended: Ended) -> None:
         self.told.append((request, ended))
 
+    def text_of(self, method: str, route: str, status: int) -> bytes:
+        return b""
+
+    def served(self, *_: object) -> bool:
+        return False
+
 
 class Broken:
     """Raises whatever is asked of it."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(f"planted: {name}")
+
+
+class BrokenLines(Lines):
+    """As an access log whose disk, encoder and all else are broken."""
+
+    def write(self, request: RequestContext, ended: Ended) -> None:
+        raise RuntimeError("planted")
 
 
 def _raising(*_: object, **__: object) -> Any:
@@ -93,7 +106,7 @@ def errors(instruments: Instruments, component: str) -> float:
 @pytest.mark.parametrize(
     ("hook", "component"),
     [
-        ({"access_log": Broken()}, "logs"),
+        ({"access_log": BrokenLines()}, "logs"),
         ({"on_end": _raising}, "tracing"),
     ],
 )
@@ -201,3 +214,19 @@ def test_without_metrics_nothing_is_counted_and_the_line_is_written(app: FastAPI
     app.middleware_stack = RequestMiddleware(app.build_middleware_stack(), routed=app, hooks=hooks)
     ask(app, "/items/7")
     assert [(r.route, e.body_bytes) for r, e in lines.told] == [("/items/{item_id}", 10)]
+
+
+def test_a_line_that_cannot_be_written_at_less_cost_is_counted_and_the_request_measured(
+    app: FastAPI, instruments: Instruments
+) -> None:
+    class Quick(Lines):
+        def text_of(self, method: str, route: str, status: int) -> bytes:
+            return b"known"
+
+        def served(self, *_: object) -> bool:
+            raise RuntimeError("planted")
+
+    assert served_with(app, instruments, access_log=Quick()).json() == {"item": 7}
+    assert ask(app, "/items/7").json() == {"item": 7}
+    assert errors(instruments, "logs") == value(instruments.registry, LIBRARY_ERRORS) == 1
+    assert value(instruments.registry, REQUEST_DURATION, outcome="ok") == 2

@@ -24,6 +24,7 @@ from taskscope.ended import Ended
 from taskscope.logs.ecs import LINE_BYTES, quoted, timestamp
 from taskscope.logs.fields import ECS_VERSION
 from taskscope.logs.pipeline import LogPipeline
+from taskscope.logs.spool import Written
 
 __all__ = ["MOST_KEPT", "AccessLines"]
 
@@ -36,6 +37,7 @@ _FAILED: Final = frozenset({"server_error", "timeout"})
 _WELL: Final = "ok"
 _GOOD: Final = frozenset({"ok", "client_error"})
 _KEPT_CHARS: Final = 128
+_STORED: Final = Written.STORED
 _BILLION: Final = 1_000_000_000
 _ID: Final = b"x-request-id"
 # Only its spans may still be open around a request that has ended; to look for one costs a tenth of the line.
@@ -54,6 +56,9 @@ class AccessLines:
         self._spool = pipeline.spool
         self._encoder = pipeline.encoder
         self._now = pipeline.encoder.now
+        self._direct = pipeline.direct
+        self._store = pipeline.spool.write
+        self._stored = pipeline.counting("info")
         self._second = (-1, "")
         self._begun = (-1, b"")
         self._pid = 0
@@ -142,7 +147,17 @@ class AccessLines:
             return True
         if len(line) > LINE_BYTES:
             return False
-        pipeline.put(line, "info")
+        if not self._direct:
+            pipeline.put(line, "info")
+            return True
+        try:  # as `put`, in fewer frames
+            written = self._store(line)
+            if written is not _STORED:
+                pipeline.unwritten(written, "info")
+                return True
+            self._stored()
+        except Exception as error:  # noqa: BLE001 # as above
+            pipeline.failed(error)
         return True
 
     def _ask(self, path: str) -> bytes:

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeVar
 
 from taskscope.identity import Identity
@@ -28,9 +29,10 @@ from taskscope.once import OncePerMinute
 if TYPE_CHECKING:
     from taskscope.logs.upkeep import Upkeep
 
-__all__ = ["Emit", "LogPipeline", "Route"]
+__all__ = ["Counts", "Emit", "LogPipeline", "Route"]
 
 _T = TypeVar("_T")
+_STORED: Final = Written.STORED
 
 _MOST_WITHIN: Final = 3
 """The most lines that are made within one another, where a value's own text is logged while it is asked for."""
@@ -51,6 +53,22 @@ class Emit(Protocol):
         exc_info: ExcInfo | None = None,
         created: int | None = None,
     ) -> None: ...
+
+
+class Counts:
+    """An `on_line` of one callable for each level.
+
+    of: gives it.
+    """
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Callable[[str], Callable[[], None]]) -> None:
+        self.of = of
+
+    def __call__(self, level: str) -> None:
+        """One line of that level more."""
+        self.of(level)()
 
 
 class Route(Protocol):
@@ -208,16 +226,30 @@ class LogPipeline:
         except Exception as error:  # noqa: BLE001 # as above
             self._lost(Written.WRITE_ERROR.value, level, error, _said(error))
             return
-        if written is Written.STORED:
+        if written is _STORED:
             try:
                 self._on_line(level)
             except Exception as error:  # noqa: BLE001 # a counter that fails must not fail the request
                 self._tell(self._on_error, error)
         else:
-            cause = self.spool.last_error if written is Written.WRITE_ERROR else None
-            self._lost(written.value, level, cause, _why(written, self.spool))
+            self.unwritten(written, level)
         if self._echo is not None:
             self._print(self._echo, line.decode("utf-8"))
+
+    def counting(self, level: str) -> Callable[[], None]:
+        """What counts one line of that level that was stored, for whoever puts many of them into the spool himself."""
+        counts = self._on_line
+        return counts.of(level) if isinstance(counts, Counts) else partial(counts, level)
+
+    @property
+    def direct(self) -> bool:
+        """Whether a line needs no more than the spool and its count: it is printed nowhere else."""
+        return self._echo is None
+
+    def unwritten(self, written: Written, level: str) -> None:
+        """A line that the spool did not take is counted as dropped. Never raises."""
+        cause = self.spool.last_error if written is Written.WRITE_ERROR else None
+        self._lost(written.value, level, cause, _why(written, self.spool))
 
     def unencoded(self, error: Exception, level: str = "info") -> None:
         """A line that could not be made is counted as dropped. Never raises."""

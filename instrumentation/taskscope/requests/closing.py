@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["close_well"]
 
 
-def close_well(opened: Opened, answer: Answer) -> None:  # noqa: C901 - a frame costs as much as a step
-    """The request is told of and is in its series. Never raises."""
+def close_well(opened: Opened, answer: Answer, logged: bool) -> None:  # noqa: C901 - a frame costs as much as a step
+    """The request is told of and is in its series. logged: it has its line. Never raises."""
     layer: Layer = opened[LAYER]
     scope, began, body_bytes = opened[SCOPE], opened[BEGAN], opened[BODY_BYTES]
     seconds, first_byte_s = opened[ENDED] - began, opened[FIRST_BYTE] - began
@@ -47,7 +47,7 @@ def close_well(opened: Opened, answer: Answer) -> None:  # noqa: C901 - a frame 
                 layer.failed("tracing", error)
             sampled = request.sampled
         log = hooks.access_log
-        if log is not None:
+        if log is not None and not logged:
             try:
                 header = opened[HEADER]
                 if not answer.text or not log.served(

@@ -76,7 +76,8 @@ class Layer:
 
     ids: their ids, one taken by each, so that it tells how many there were. take: gives the header of a request
     that opens; IndexError where `cut_id` must. told: the hooks, if one of them is told of a request's end.
-    known: templates of routes, with what is kept of their answers.
+    line: writes the line of a request that was answered well, where only a log is told. known: templates of routes,
+    with what is kept of their answers.
     """
 
     __slots__ = (
@@ -87,6 +88,7 @@ class Layer:
         "ids",
         "instruments",
         "known",
+        "line",
         "logs",
         "routes",
         "series",
@@ -109,6 +111,8 @@ class Layer:
         self.known = self.routes.known
         silent = hooks.on_end is None and hooks.access_log is None
         self.told: Hooks | None = None if silent else hooks
+        log = hooks.access_log
+        self.line = log.served if log is not None and hooks.on_end is None else None
         self.series: RequestSeries | None = None
         self.background: BackgroundSeries | None = None
         self.streams: StreamSeries | None = None

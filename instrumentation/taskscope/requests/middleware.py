@@ -25,7 +25,7 @@ from taskscope.requests.closing import close_well
 from taskscope.requests.connection import Connection
 from taskscope.requests.exchange import made
 from taskscope.requests.layer import AccessLog, Hooks, Layer
-from taskscope.requests.opened import FOLLOWED
+from taskscope.requests.opened import FOLLOWED, HEADER, REQUEST
 from taskscope.requests.series import SETTLE_AT
 from taskscope.requests.usual import follow, receiving, sending
 from taskscope.routing.route import CONTEXT, FASTAPI, MOUNTED, Routed, path_within
@@ -125,14 +125,24 @@ class RequestMiddleware:
             layer.failed("middleware", error)
         if answer is None:
             (followed or follow(opened)).close(None)
-        elif layer.told is None and answer.values is not None:
-            # What most requests are, and what costs the least.
-            values = answer.values
-            values += (ended_at - began, first_byte_at - began, size)
-            if len(values) >= SETTLE_AT:
-                layer.settle()
         else:
-            close_well(opened, answer)
+            logged, values, seconds = False, answer.values, ended_at - began
+            if layer.line is not None and answer.text:
+                try:
+                    request_id = opened[HEADER][1]
+                    logged = layer.line(
+                        opened[REQUEST], request_id, scope, answer.text, seconds, size
+                    )
+                except Exception as error:  # noqa: BLE001 - a fault of ours never fails the request
+                    layer.failed("logs", error)
+                    logged = True
+            if values is None or not (logged or layer.told is None):
+                close_well(opened, answer, logged)
+            else:
+                # What most requests are, and what costs the least.
+                values += (seconds, first_byte_at - began, size)
+                if len(values) >= SETTLE_AT:
+                    layer.settle()
         running.reset(token)
 
     def _open_timed(self, scope: Scope, receive: Receive, send: Send) -> Opened:
