@@ -81,6 +81,7 @@ def _service(settings: Settings, database: Database, watch: taskscope.Telemetry)
             users_registered=watch.counter(catalogue.USERS_REGISTERED),
             logins=watch.counter(catalogue.LOGINS),
         ),
+        audit=watch.audit,
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Literal, Protocol
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
@@ -24,6 +24,7 @@ from taskscope_taskapi.security import Passwords, TokenMaker
 from taskscope_taskapi.settings import Settings
 
 __all__ = [
+    "Audit",
     "Business",
     "Counter",
     "Gauge",
@@ -41,6 +42,22 @@ class Counter(Protocol):
 
     def inc(self, amount: float = 1, **labels: str) -> None:
         """It rose by `amount`."""
+
+
+class Audit(Protocol):
+    """The audit trail."""
+
+    def record(
+        self,
+        action: str,
+        /,
+        *,
+        outcome: Literal["success", "failure", "unknown"] = "success",
+        user: str | None = None,
+        target: str | None = None,
+        reason: str | None = None,
+    ) -> bool:
+        """Who did what is on disk, or is counted as not stored; never raises."""
 
 
 class Gauge(Protocol):
@@ -73,6 +90,7 @@ class Service:
     clients: Limiter
     accounts: Limiter
     business: Business
+    audit: Audit
 
 
 def running(request: Request) -> Service:

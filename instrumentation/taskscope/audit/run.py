@@ -67,11 +67,15 @@ class Run:
             # It claims them before it says so: a death in between must not let another run say the same.
             names = [head.claim.chain for head in ended]
             self._head = HeadFile(folder, self.chain, claims=names, boot=boot)
-            written = self._open(ended)
-            if written is Written.STORED:
-                forget(folder, ended)
-            else:
-                self._head.remove()
+            try:
+                written = self._open(ended)
+                if written is Written.STORED:
+                    forget(folder, ended)
+                else:
+                    self._head.remove()
+            except BaseException:
+                self.leave()
+                raise
         return written
 
     def _open(self, ended: list[Head]) -> Written:

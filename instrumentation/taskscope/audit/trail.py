@@ -13,12 +13,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import Context
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TextIO
+from typing import Final, Literal, NamedTuple, TextIO, TypeAlias
 
 import msgspec
 
-from taskscope.audit.links import AuditKey, load_audit_key
+from taskscope.audit.links import CLOSED, AuditKey, load_audit_key
 from taskscope.audit.run import Document, Run, folder_of
 from taskscope.context import current_request
 from taskscope.errors import AuditError
@@ -31,6 +33,7 @@ from taskscope.once import OncePerMinute
 __all__ = ["ACTIONS", "Audit", "Outcome"]
 
 Outcome = Literal["success", "failure", "unknown"]
+_Lost: TypeAlias = tuple[str, BaseException | None]
 
 
 class _Kind(NamedTuple):
@@ -139,7 +142,8 @@ class Audit:
         event = {name: value for name, value in given.items() if value is not None}
         action = str(action)[:_ACTION_CHARS]
         wanted = _Kind(category or kind.category, kind.types if types is None else types)
-        lost = self._stored(action, outcome, wanted, user, event, durable)
+        make = partial(self._document, action, outcome, wanted, user, event)
+        lost = self._stored(make, outcome, durable)
         if lost is None:
             return True
         why, error = lost
@@ -160,11 +164,8 @@ class Audit:
         with self._lock:
             self._closed = True
             run, self._run = self._run, None
-            try:
-                if run is not None and not run.closed and run.close() is not Written.STORED:
-                    self._failed("audit.run.closed", Written.WRITE_ERROR.value, None)
-            except Exception as error:  # noqa: BLE001 # closing must not fail the service's shutdown
-                self._failed("audit.run.closed", "encode_error", error)
+            if run is not None:
+                self._end(run)
             if self._spool is not None:
                 self._spool.close()
 
@@ -175,58 +176,62 @@ class Audit:
             if self._spool is not None:
                 self._spool.reopen()
 
-    def _stored(
-        self,
-        action: str,
-        outcome: str,
-        kind: _Kind,
-        user: str | None,
-        event: dict[str, object],
-        durable: bool,
-    ) -> tuple[str, BaseException | None] | None:
+    def _stored(self, make: Callable[[], Document], outcome: str, durable: bool) -> _Lost | None:
         """None if the line is stored, or the reason and the error why it is not."""
         try:
-            document = self._document(action, outcome, kind, user, event)
-        except Exception as error:  # noqa: BLE001 # no event fails what it tells of
-            return "encode_error", error
-        try:
             with self._lock:
-                written = self._append(document)
-                spool = self._spool
-        except Exception as error:  # noqa: BLE001 # as above
+                lost = self._once_at_a_time(make)
+        except Exception as error:  # noqa: BLE001 # no event fails what it tells of
             return Written.WRITE_ERROR.value, error
-        if written is not Written.STORED or spool is None:
-            return written.value, None if spool is None else spool.last_error
+        if lost is not None:
+            return lost
         with contextlib.suppress(Exception):  # a counter that fails must not fail the request
             self._on_line(outcome)
-        if durable and not spool.sync():
-            return _NOT_SYNCED, spool.last_error
+        if durable and self._spool is not None and not self._spool.sync():
+            return _NOT_SYNCED, self._spool.last_error
         return None
 
-    def _append(self, document: Document) -> Written:
-        if self._within:  # a signal handler in the midst of a line: its own would tear the chain
+    def _once_at_a_time(self, make: Callable[[], Document]) -> _Lost | None:
+        """The same; a signal handler in the midst of a line must not tear the chain by one of its own."""
+        if self._within:
             raise RuntimeError("an audit line within another")
-        if self._closed:
-            raise RuntimeError("it is closed; record before the service's telemetry is closed")
         self._within = True
         try:
-            run = self._going()
-            return run.append(document) if isinstance(run, Run) else run
-        except BaseException:
-            # Perhaps the line is there and its number not yet told: another run goes on.
-            if self._run is not None:
-                self._run.leave()
-                self._run = None
-            raise
+            return self._append(make)
         finally:
             self._within = False
+
+    def _append(self, make: Callable[[], Document]) -> _Lost | None:
+        """The same; the line is made once its run goes on, so that the run's first line is the older one."""
+        if self._closed:
+            raise RuntimeError("it is closed; record before the service's telemetry is closed")
+        run = self._going()
+        written = run if isinstance(run, Written) else None
+        if isinstance(run, Run):
+            try:
+                document = make()
+            except Exception as error:  # noqa: BLE001 # as above
+                return "encode_error", error
+            written = self._written(run, document)
+        if written is None or written is Written.STORED:
+            return None
+        return written.value, None if self._spool is None else self._spool.last_error
+
+    def _written(self, run: Run, document: Document) -> Written:
+        try:
+            return run.append(document)
+        except BaseException:
+            # Perhaps the line is there and its number not yet told: another run goes on.
+            self._run = None
+            run.leave()
+            raise
 
     def _going(self) -> Run | Written:
         """The run that goes on, or why there is none. One is ended after a day, so that none is endless."""
         now = self._monotonic()
         if self._run is not None and now - self._began >= _DAY_S:
             run, self._run = self._run, None
-            run.close()
+            self._end(run)
         if self._run is not None:
             return self._run
         if self._spool is None:
@@ -246,8 +251,19 @@ class Audit:
         self._run, self._began = run, now
         return run
 
+    def _end(self, run: Run) -> None:
+        """The run has its closing line, if there is room for it. Never raises an Exception."""
+        try:
+            written = run.close()
+        except Exception as error:  # noqa: BLE001 # closing must not fail the service's shutdown
+            self._failed(CLOSED, "encode_error", error)
+        else:
+            if written is not Written.STORED:
+                self._failed(CLOSED, written.value, None)
+
     def _own(self, action: str) -> Document:
-        return self._document(action, "success", _OTHER, None, {}, alone=True)
+        # In a context of its own: it belongs to no request, though one may have brought it about.
+        return Context().run(self._document, action, "success", _OTHER, None, {})
 
     def _document(
         self,
@@ -256,11 +272,9 @@ class Audit:
         kind: _Kind,
         user: str | None,
         event: dict[str, object],
-        *,
-        alone: bool = False,
     ) -> Document:
-        """The line as values, all but its place in the chain. alone: the trail's own, of no request."""
-        request = None if alone else current_request.get()
+        """The line as values, all but its place in the chain."""
+        request = current_request.get()
         if request is not None and request.client_address is not None:
             event["client.address"] = request.client_address
         event["event"] = action

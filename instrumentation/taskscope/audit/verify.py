@@ -111,7 +111,8 @@ def verify(
     """What the lines show, sealed with any of the keys.
 
     heads: of the folder they were written in, read before them: what these say must be there. without_before: chains
-    whose predecessors were not asked for. Memory: some hundred bytes for a line.
+    whose predecessors were not asked for. Both are looked at after the last line.
+    Memory: some hundred bytes for a line.
     """
     check = _Check({key.name: key for key in keys})
     for line in lines:

@@ -42,6 +42,7 @@ async def register(wanted: Registration, service: Running) -> Response:
     except IntegrityError as error:
         raise _taken() from error
     service.business.users_registered.inc()
+    service.audit.record("user.registered", user=str(user.id), target=str(user.id))
     _log.info("user registered", user_id=str(user.id))
     return answer(
         UserView.model_validate(user),
@@ -69,6 +70,7 @@ async def login(given: Credentials, service: Running) -> Response:
         )
         pair = _issue(session, service.tokens, user.id, family=uuid4())
     service.business.logins.inc(result="success")
+    service.audit.record("user.login")
     return answer(pair)
 
 
@@ -79,6 +81,7 @@ async def _prove(service: Service, user: User | None, given: Credentials) -> Non
     verdict = await service.accounts.admit(account)
     if not verdict.admitted:
         logins.inc(result="rate_limited")
+        _refused(service, account, "rate_limited")
         raise too_many(
             "Too many failed logins of this account; wait until the window ends.",
             headers=verdict.headers,
@@ -92,9 +95,15 @@ async def _prove(service: Service, user: User | None, given: Credentials) -> Non
         raise
     if not proven:
         logins.inc(result="bad_credentials")
+        _refused(service, account, "bad_credentials")
         _log.info("login refused", user_id=str(user.id) if user is not None else None)
         raise _wrong()
     await service.accounts.forget(account)
+
+
+def _refused(service: Service, account: str, reason: str) -> None:
+    """Of a name that no account has only the hash is kept: enough to see that one name is tried again and again."""
+    service.audit.record("user.login", outcome="failure", user=account, reason=reason)
 
 
 @router.post("/refresh", response_model=Envelope[Tokens])
@@ -125,6 +134,7 @@ async def refresh(given: Refresh, service: Running) -> Response:
         revoked = await _revoke(session, token)
     if revoked:
         _log.warning("refresh token reused, family revoked", user_id=str(claims.user_id))
+        service.audit.record("session.revoked", reason="refresh_token_reused")
     raise unauthorized("The refresh token was used or revoked; log in again.")
 
 

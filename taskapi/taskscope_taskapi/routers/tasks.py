@@ -126,6 +126,7 @@ async def remove(request: Request, task_id: UUID, user_id: UserId, service: Runn
         _match(request, task)
         await session.execute(delete(Task).where(Task.id == task_id, Task.owner_id == user_id))
     service.business.tasks_deleted.inc()
+    service.audit.record("task.deleted", target=str(task_id))
     _log.info("task deleted", task_id=str(task_id))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 

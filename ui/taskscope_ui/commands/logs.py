@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from taskscope_ui.commands import logs_reading, logs_replay, logs_setup
+from taskscope_ui.commands import logs_reading, logs_replay, logs_setup, logs_verify
 from taskscope_ui.commands.options import DEFAULT_APP, App, Host
 
 __all__ = ["add_to", "ship"]
@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     logs_setup.add_to(logs)
     logs_reading.add_to(logs)
     logs_replay.add_to(logs)
+    logs_verify.add_to(logs)
     app.add_typer(logs, name="logs")
 
 
