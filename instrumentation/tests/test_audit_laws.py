@@ -23,7 +23,7 @@ from .audit_worlds import KEY, die, heads, trail, written
 
 Lines = list[Audited]
 LAW = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 STEPS = st.lists(
     st.tuples(st.integers(0, 2), st.sampled_from(["record", "record", "record", "close", "kill"])),

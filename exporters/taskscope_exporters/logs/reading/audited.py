@@ -6,7 +6,8 @@ first line on, and the runs that they name as those before them too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ __all__ = ["AuditServer", "Evidence"]
 
 _PAGE: Final = 500
 _CHAINS_AT_ONCE: Final = 256
+_SECOND: Final = 1_000_000
+# A line that was shipped can be found once the server has refreshed; until then it is read where it waited.
+_REFRESHED: Final = 15 * _SECOND
 _KEEP: Final = "1m"
 _TIMEOUT: Final = "30s"
 _FILTER: Final = (
@@ -99,16 +103,22 @@ class AuditServer(Server):
                 return ""
 
 
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
 @dataclass(slots=True, kw_only=True)
 class Evidence:
     """Where the lines of one service are.
 
-    folder: where audit lines wait, or None. server: None where there is none. since: microseconds since 1970, or None
-    for all that there is. without_before: chains whose predecessors were not read, once `lines` has come to its end.
+    folder: where audit lines wait, or None. server: None where there is none. now: microseconds since 1970.
+    since: the same, or None for all that there is. without_before: chains whose predecessors were not read, once
+    `lines` has come to its end.
     """
 
     folder: Path | None
     server: AuditServer | None
+    now: Callable[[], int] = _now_us
     since: int | None = None
     heads: Sequence[Head] = ()
     without_before: set[str] = field(default_factory=set)
@@ -127,7 +137,8 @@ class Evidence:
             with _explained(self.folder):
                 self.heads = read_heads(self.folder)
                 wanted |= {head.claim.chain for head in self.heads}
-                for line in _waiting(self.folder):
+                shipped_since = None if self.server is None else self.now() - _REFRESHED
+                for line in _waiting(self.folder, shipped_since):
                     self.spooled += 1
                     _follow(line, wanted, before)
                     yield line
@@ -165,9 +176,9 @@ class _explained:  # noqa: N801 # reads as what it does
             ) from error
 
 
-def _waiting(folder: Path) -> Iterator[Audited]:
+def _waiting(folder: Path, shipped_since: int | None) -> Iterator[Audited]:
     """The lines in the folder: those that wait, those that were shipped just now, and those that were refused."""
-    for seen in newest_first(folder, since=0):
+    for seen in newest_first(folder, since=0, shipped_since=shipped_since):
         yield _line(seen.id, seen.raw)
     for name in (TAKEN_NAME, FILE_NAME):
         with suppress(FileNotFoundError):
