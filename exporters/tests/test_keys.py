@@ -45,7 +45,12 @@ def folder(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for stream in (STREAM, AUDIT, "logs-foreign.service-local"):
             client.bulk(index=stream, operations=[{"create": {"_id": "first"}}, LINE], refresh=True)
         said = make_keys(client, secured.settings(made), SERVICE, made)
-    assert [sentence.split()[1] for sentence in said] == ["shipper", "reader", "auditor"]
+    assert [sentence.split()[1] for sentence in said] == [
+        "shipper",
+        "checker",
+        "reader",
+        "auditor",
+    ]
     return made
 
 
@@ -69,7 +74,8 @@ def write(client: Elasticsearch, stream: str) -> int:
 def test_a_key_lies_in_a_file_that_only_its_owner_reads(folder: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert modes == {"shipper.key": 0o600, "reader.key": 0o600, "auditor.key": 0o600}
+    names = ("shipper.key", "checker.key", "reader.key", "auditor.key")
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_the_shipping_key_writes_both_streams_and_no_others(secured: Secured, folder: Path) -> None:
@@ -149,25 +155,44 @@ def test_to_make_keys_twice_makes_none_the_second_time(secured: Secured, folder:
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_with_lookup_the_shipper_learns_whether_a_line_is_there_and_no_more(
-    secured: Secured, tmp_path: Path
-) -> None:
+def backing_index(secured: Secured, stream: str) -> str:
     with secured.client() as client:
-        install(client, log_template("asked"))
-        made = client.bulk(index="logs-asked-local", operations=[{"create": {"_id": "one"}}, LINE])
-        index = made["items"][0]["create"]["_index"]
-        make_keys(client, secured.settings(tmp_path), "asked", tmp_path / "k", lookup=True)
-    with with_key(secured, tmp_path / "k" / "shipper.key") as client:
-        found = client.mget(index=index, ids=["one", "two"], source=False)["docs"]
-        assert [doc["found"] for doc in found] == [True, False]
-        assert client.indices.resolve_index(name="logs-asked-local")["data_streams"]
-        for refused in (
-            lambda: client.get(index=index, id="one"),
-            lambda: client.search(index="logs-asked-local"),
-        ):
-            with pytest.raises(ApiError) as caught:
-                refused()
-            assert caught.value.meta.status == 403
+        (found,) = client.indices.resolve_index(name=stream)["data_streams"]
+    return str(found["backing_indices"][0])
+
+
+@pytest.mark.parametrize("stream", [STREAM, AUDIT])
+def test_the_checking_key_learns_whether_a_line_is_there(
+    secured: Secured, folder: Path, stream: str
+) -> None:
+    index = backing_index(secured, stream)
+    with with_key(secured, folder / "checker.key") as client:
+        (found,) = client.indices.resolve_index(name=stream)["data_streams"]
+        docs = client.mget(index=index, ids=["first", "none"], source=False)["docs"]
+    assert found["backing_indices"] == [index]
+    assert [doc["found"] for doc in docs] == [True, False]
+
+
+@pytest.mark.parametrize("what", [what for what in REFUSED if what != "look up by id"])
+def test_the_checking_key_may_not(secured: Secured, folder: Path, what: str) -> None:
+    with (
+        with_key(secured, folder / "checker.key") as client,
+        pytest.raises(ApiError) as caught,
+    ):
+        REFUSED[what](client)
+    assert caught.value.meta.status == 403
+
+
+def test_the_checking_key_writes_nothing_and_learns_nothing_of_other_streams(
+    secured: Secured, folder: Path
+) -> None:
+    with with_key(secured, folder / "checker.key") as client:
+        assert (write(client, STREAM), write(client, AUDIT)) == (403, 403)
+        with pytest.raises(AuthorizationException):
+            client.indices.resolve_index(name="logs-foreign.service-local")
+        foreign = client.mget(index="logs-foreign.service-local", ids=["first"], source=False)
+        (doc,) = foreign["docs"]
+        assert doc["error"]["type"] == "security_exception"
 
 
 @contextmanager
@@ -237,13 +262,15 @@ def test_a_login_gives_no_more_than_it_has_and_leaves_no_half_key(
     )
     with (
         clerk,
-        pytest.raises(Trouble, match=r"this login may not give read and .*for the key reader"),
+        pytest.raises(
+            Trouble, match=r"may not give indices:data/read/mget\* and .*for the key checker"
+        ),
     ):
         make_keys(clerk, secured.settings(tmp_path, CLERK), "clerks", tmp_path / "k")
     with secured.client() as client:
-        left = client.security.get_api_key(name="taskscope clerks reader")["api_keys"]
+        left = client.security.get_api_key(name="taskscope clerks checker")["api_keys"]
     assert [key["invalidated"] for key in left] == [True]
-    assert not (tmp_path / "k" / "reader.key").exists()
+    assert not (tmp_path / "k" / "checker.key").exists()
 
 
 @pytest.mark.parametrize("spoil", ["open", "link", "folder"])

@@ -39,6 +39,15 @@ def test_variables_are_read_and_a_secret_may_lie_in_a_file(tmp_path: Path) -> No
     )
 
 
+def test_a_key_for_look_ups_that_cannot_be_read_stops_no_shipper(tmp_path: Path) -> None:
+    found = ShipSettings.from_environ({"ELASTICSEARCH_CHECK_KEY_FILE": str(tmp_path / "none")})
+    assert found.check_key == Secret(file=tmp_path / "none")
+    found = ShipSettings.from_environ({"ELASTICSEARCH_CHECK_KEY": "n33dle"})
+    assert found.check_key is not None
+    assert found.check_key.read() == "n33dle"
+    assert "n33dle" not in repr(found)
+
+
 def test_a_secrets_file_is_read_anew_each_time(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("old")
@@ -84,6 +93,7 @@ def test_every_fault_is_told_at_once() -> None:
         ({"ELASTICSEARCH_USERNAME": "u"}, "without ELASTICSEARCH_PASSWORD; set it too"),
         ({"ELASTICSEARCH_PASSWORD": "p"}, "without ELASTICSEARCH_USERNAME; set it too"),
         ({"ELASTICSEARCH_API_KEY": "k", "ELASTICSEARCH_API_KEY_FILE": "f"}, "keep one of them"),
+        ({"ELASTICSEARCH_CHECK_KEY": "k", "ELASTICSEARCH_CHECK_KEY_FILE": "f"}, "keep one"),
         ({"ELASTICSEARCH_API_KEY_FILE": "/none/key"}, "No such file or directory; name a file"),
         ({"TASKSCOPE_ENVIRONMENT": "A/B"}, "cannot end a data stream's name; write lower-case"),
     ],

@@ -168,7 +168,7 @@ def _in_doubt(catalogue: Catalogue) -> Panel:
         title="Lines in doubt per second",
         description=(
             "Lines whose answer was lost, and what asking for their ids said. unknown: the login may not ask, and a "
-            "rollover came between, so they may be stored twice: make its key with taskscope logs keys --lookup."
+            "rollover came between, so they may be stored twice: name checker.key in ELASTICSEARCH_CHECK_KEY_FILE."
         ),
         unit="suffix: /s",
         queries=(

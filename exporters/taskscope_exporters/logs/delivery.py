@@ -11,8 +11,9 @@ from taskscope.logs.segments import Batch
 from taskscope_exporters.logs.bulk import Outcome, send
 from taskscope_exporters.logs.client import Cause
 from taskscope_exporters.logs.deadletters import Letter
-from taskscope_exporters.logs.doubt import Doubts, Unreadable, backing_indices, missing
+from taskscope_exporters.logs.doubt import Doubts
 from taskscope_exporters.logs.lanes import side_by_side
+from taskscope_exporters.logs.lookup import LookUp
 from taskscope_exporters.logs.metrics import ShipperMetrics
 from taskscope_exporters.logs.portions import Portion, portions_of
 from taskscope_exporters.logs.settings import ShipSettings
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "Work"]
 
-_REMEDY: Final = "make its key with taskscope logs keys --lookup --rotate, with which it may ask for ids and not search"
+_REMEDY: Final = (
+    "name the checker.key that taskscope logs keys makes in ELASTICSEARCH_CHECK_KEY_FILE"
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,17 +75,28 @@ class _Sent:
 class Delivery:
     """Sends portions to one stream, and keeps account of what the answers say.
 
-    say: told once when lines in doubt cannot be looked up.
+    say: told once when lines in doubt went again unasked after a rollover, and once when the key for look-ups cannot be
+    used.
     """
 
     settings: ShipSettings
     stream: str
     metrics: ShipperMetrics
-    doubts: Doubts
     say: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
-    blind: bool = False
+    doubts: Doubts = field(init=False)
+    look_up: LookUp = field(init=False)
     _told: bool = False
+
+    def __post_init__(self) -> None:
+        self.doubts = Doubts(self.settings.spool, self.stream)
+        self.look_up = LookUp(
+            settings=self.settings,
+            stream=self.stream,
+            say=self.say,
+            absent=self.doubts.clear,
+            clock=self.clock,
+        )
 
     def attempt(self, client: Elasticsearch, work: Work, *, at_once: int) -> int:
         """The first portions are sent, at most `at_once` side by side; what has to go again stays in the work.
@@ -117,11 +131,10 @@ class Delivery:
         """The portion was sent once, without what is stored already as far as that can be known."""
         doubtful = self.doubts.covers(portion)
         lines, asked = portion, False
-        if doubtful and not self.blind:
-            try:
-                lines, asked = portion.only(self._missing(client, portion)), True
-            except Unreadable:
-                self.blind = True
+        if doubtful:
+            left = self.look_up.missing(client, portion, since=self.doubts.since(portion))
+            if left is not None:
+                lines, asked = portion.only(left), True
         if not len(lines):
             return _Sent(lines=lines, outcome=Outcome(), found=len(portion), asked=asked)
         expected = self.doubts.since(portion) if doubtful and not asked else ""
@@ -129,14 +142,6 @@ class Delivery:
         outcome = send(client, self.settings, self.stream, lines, expected=expected)
         self.metrics.duration.observe(self.clock() - began)
         return _Sent(lines=lines, outcome=outcome, found=len(portion) - len(lines), asked=asked)
-
-    def _missing(self, client: Elasticsearch, portion: Portion) -> list[int]:
-        indices = backing_indices(
-            client, self.settings, self.stream, since=self.doubts.since(portion)
-        )
-        if not indices:
-            self.doubts.clear()
-        return missing(client, self.settings, indices, portion)
 
     def _account(self, work: Work, sent: _Sent) -> list[Portion]:
         """What is told of a portion is counted; returns what of it has to go again."""
@@ -162,15 +167,11 @@ class Delivery:
         return [again]
 
     def _tell_blind(self, count: int) -> None:
-        """Lines in doubt were sent again, after a rollover, by a login that may not ask whether they are stored."""
+        """Lines in doubt were sent again after a rollover, and nobody might ask whether they are stored."""
         self.metrics.in_doubt.inc(count, result="unknown")
         if not self._told:
             self._told = True
             self.say(
                 f"{count} line(s) whose answer was lost went again after a rollover of {self.stream} and may be stored "
-                f"twice, as this login may not ask for them; {_REMEDY}"
+                f"twice, as it could not be asked for them; {_REMEDY}"
             )
-
-    def log_in_anew(self) -> None:
-        """The next client may have another login, which may ask."""
-        self.blind = False

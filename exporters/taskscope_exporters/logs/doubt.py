@@ -179,6 +179,8 @@ def _stored(
             Cause.UNREACHABLE,
             f"{settings.url} did not say which lines it has; those in doubt wait on disk",
         )
+    if any(_error(doc) == "security_exception" for doc in docs):
+        raise Unreadable
     if any(_is_no_answer(doc) for doc in docs):
         raise Trouble(
             Cause.OVERLOADED,
@@ -189,10 +191,12 @@ def _stored(
 
 def _is_no_answer(doc: dict[str, object]) -> bool:
     """Whether it is neither a yes nor a no; a backing index that is gone has no lines."""
+    return "found" not in doc and _error(doc) != "index_not_found_exception"
+
+
+def _error(doc: dict[str, object]) -> object:
     error = doc.get("error")
-    return "found" not in doc and not (
-        isinstance(error, dict) and error.get("type") == "index_not_found_exception"
-    )
+    return error.get("type") if isinstance(error, dict) else None
 
 
 def _read_mark(path: Path, stream: str) -> str:

@@ -1,4 +1,4 @@
-"""API keys with the least rights: one that may only write, one that may only read, one that may read audit lines too.
+"""API keys with the least rights: one only writes, one only asks what is stored, one reads, one reads audit lines too.
 
 A key lies in a file that only its owner reads, from where the shipper takes it anew at each connection: to rotate it
 is to replace the file, and then to make the old key invalid.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["KeyRole", "key_file", "key_roles", "make_keys"]
 
 _LONGEST: Final = 4096
-_LOOKUP: Final = ("indices:data/read/mget*", "indices:admin/resolve/index")
+_LOOK_UP: Final = ("indices:data/read/mget*", "indices:admin/resolve/index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +47,15 @@ class KeyRole:
         return f"{' and '.join(self.privileges)} on {' and '.join(self.streams)}"
 
 
-def key_roles(service: str, *, lookup: bool = False) -> tuple[KeyRole, ...]:
-    """The three roles. lookup: the shipper may also ask by its id whether a line is stored.
-
-    Without it a line may be stored twice when its stream rolls over just while the answer to it is lost.
-    """
+def key_roles(service: str) -> tuple[KeyRole, ...]:
+    """The four roles. By the checker's a shipper that only writes learns which lines in doubt are stored."""
     lines, audit = stream_patterns(service), stream_patterns(service, audit=True)
-    writes = ("create_doc", "auto_configure", *(_LOOKUP if lookup else ()))
     reads = ("read", "view_index_metadata")
     return (
-        KeyRole(name="shipper", streams=(lines, audit), privileges=writes),
+        KeyRole(
+            name="shipper", streams=(lines, audit), privileges=("create_doc", "auto_configure")
+        ),
+        KeyRole(name="checker", streams=(lines, audit), privileges=_LOOK_UP),
         # The collector of the counts asks how many lines each shard holds.
         KeyRole(name="reader", streams=(lines,), privileges=(*reads, "monitor")),
         KeyRole(name="auditor", streams=(lines, audit), privileges=reads),
@@ -75,7 +74,6 @@ def make_keys(
     folder: Path,
     *,
     rotate: bool = False,
-    lookup: bool = False,
     expires: str | None = None,
 ) -> tuple[str, ...]:
     """Each role has a valid key in its file of `folder`; returns a sentence for each that was made.
@@ -86,7 +84,7 @@ def make_keys(
     """
     _private(folder)
     said: list[str] = []
-    for role in key_roles(service, lookup=lookup):
+    for role in key_roles(service):
         old = _read(key_file(folder, role))
         if old is None or rotate:
             encoded = _created(client, settings, service, role, expires)
@@ -105,6 +103,7 @@ def _created(
             role_descriptors=role.descriptors(),
             metadata={"managed_by": "taskscope", "service": service, "role": role.name},
             expiration=expires,
+            refresh=True,  # else it waits up to a second until it can be made invalid
         ).body
     encoded = str(made["encoded"])
     # A key can do no more than who made it, and the server says nothing when it does less.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ from taskscope_exporters.logs.deadletters import (
     read_letters,
     take,
 )
-from taskscope_exporters.logs.doubt import Unreadable, backing_indices, missing
+from taskscope_exporters.logs.lookup import LookUp
 from taskscope_exporters.logs.portions import Named
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_exporters.logs.template import stream_name
@@ -50,13 +51,14 @@ def replay(
     service: str,
     stream: str | None = None,
     now: Callable[[], float] = time.time,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Replayed:
     """The folder's dead letters were sent again under their ids; those that were refused lie there as before.
 
     It may run beside a shipper, and be killed at any moment: nothing is lost, and what was stored is not stored again.
-    stream: where to, by default the service's own. Raises Trouble if the server cannot be reached or does not take
-    lines at all, and SettingsError if the folder cannot be used or another replay is at work; then what was not
-    stored lies there still.
+    stream: where to, by default the service's own. say: told once when the key for look-ups cannot be used.
+    Raises Trouble if the server cannot be reached or does not take lines at all, and SettingsError if the folder
+    cannot be used or another replay is at work; then what was not stored lies there still.
     """
     folder = settings.spool
     try:
@@ -68,9 +70,9 @@ def replay(
             taken = take(folder)
             if taken is None:
                 return Replayed()
-            return _replayed(
-                settings, stream or stream_name(service, settings.environment), taken, now
-            )
+            stream = stream or stream_name(service, settings.environment)
+            look_up = LookUp(settings=settings, stream=stream, say=say)
+            return _replayed(settings, look_up, taken, now)
     except OSError as error:
         raise SettingsError(
             f"the dead letters in {folder} cannot be read or written: {error.strerror}; run as the shipper's user and "
@@ -79,12 +81,12 @@ def replay(
 
 
 def _replayed(
-    settings: ShipSettings, stream: str, taken: Path, now: Callable[[], float]
+    settings: ShipSettings, look_up: LookUp, taken: Path, now: Callable[[], float]
 ) -> Replayed:
     letters, strange = read_letters(taken)
-    round_ = _Round(settings=settings, stream=stream, waiting=letters)
+    round_ = _Round(settings=settings, look_up=look_up, waiting=letters)
     try:
-        with hushed(), connect(settings) as client:
+        with hushed(), connect(settings) as client, closing(round_.look_up):
             while round_.waiting:
                 round_.send_some(client)
     finally:
@@ -103,7 +105,7 @@ class _Round:
     """Letters on their way. waiting: not sent yet, or to be sent again."""
 
     settings: ShipSettings
-    stream: str
+    look_up: LookUp
     waiting: Sequence[Letter]
     left: tuple[Letter, ...] = ()
     stored: int = 0
@@ -118,7 +120,10 @@ class _Round:
         if not fresh:
             return
         outcome = send(
-            client, self.settings, self.stream, Named(lines=[letter.line for letter in fresh])
+            client,
+            self.settings,
+            self.look_up.stream,
+            Named(lines=[letter.line for letter in fresh]),
         )
         self.stored += outcome.stored
         self.known += outcome.duplicates
@@ -134,9 +139,5 @@ class _Round:
     def _not_stored(self, client: Elasticsearch, letters: Sequence[Letter]) -> Sequence[Letter]:
         """Those that no backing index has, as far as the login may ask; the others were stored by an earlier replay."""
         lines = Named(lines=[letter.line for letter in letters])
-        try:
-            indices = backing_indices(client, self.settings, self.stream, since="")
-            places = missing(client, self.settings, indices, lines)
-        except Unreadable:
-            return letters
-        return [letters[place] for place in places]
+        places = self.look_up.missing(client, lines)
+        return letters if places is None else [letters[place] for place in places]

@@ -39,7 +39,9 @@ class ShipSettings:
     """Where lines come from, where they go and in which portions.
 
     url: of Elasticsearch, without a login. api_key, or username and password: how to log in; none of them for a
-    server without security. ca_cert: the authority of a server's certificate that the system does not know.
+    server without security. check_key: an API key that asks whether lines are stored, for a shipper that may only
+    write; one that cannot be used stops nothing.
+    ca_cert: the authority of a server's certificate that the system does not know.
     fingerprint: instead of an authority, the SHA-256 of the server's certificate or of one that signed it.
     environment: the last part of the data stream's name. streams: how the streams' templates are made.
     inline: whether the service's own processes ship, where `ship_in_background` is called.
@@ -52,6 +54,7 @@ class ShipSettings:
     environment: str = "local"
     url: str = "http://127.0.0.1:9200"
     api_key: Secret | None = None
+    check_key: Secret | None = None
     username: str | None = None
     password: Secret | None = None
     ca_cert: Path | None = None
@@ -133,16 +136,17 @@ class ShipSettings:
     def in_the_clear(self) -> bool:
         """Whether a login would cross a network unencrypted."""
         address = urlsplit(self.url)
-        has_login = self.api_key is not None or self.password is not None
+        has_login = any((self.api_key, self.check_key, self.password))
         return has_login and address.scheme == "http" and address.hostname not in _LOOPBACK
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ShipSettings:
         """The settings that `environ` asks for. Raises SettingsError naming every wrong variable at once.
 
-        `ELASTICSEARCH_URL`, `ELASTICSEARCH_API_KEY` or `ELASTICSEARCH_USERNAME` with `ELASTICSEARCH_PASSWORD`, each
-        secret also as a file (`…_FILE`), `ELASTICSEARCH_CA_CERT` or `ELASTICSEARCH_FINGERPRINT`, `ELASTICSEARCH_GZIP`,
-        `ELASTICSEARCH_SHIP` (`inline` or `apart`), those of StreamSettings; spool and environment as the library does.
+        `ELASTICSEARCH_URL`, `ELASTICSEARCH_API_KEY` or `ELASTICSEARCH_USERNAME` with `ELASTICSEARCH_PASSWORD`,
+        `ELASTICSEARCH_CHECK_KEY`, each secret also as a file (`…_FILE`), `ELASTICSEARCH_CA_CERT` or
+        `ELASTICSEARCH_FINGERPRINT`, `ELASTICSEARCH_GZIP`, `ELASTICSEARCH_SHIP` (`inline` or `apart`), those of
+        StreamSettings; spool and environment as the library does.
         """
         faults: list[str] = []
         values: dict[str, object] = {}
@@ -168,6 +172,7 @@ class ShipSettings:
             values["ca_cert"] = Path(path)
         for variable, name in (
             ("ELASTICSEARCH_API_KEY", "api_key"),
+            ("ELASTICSEARCH_CHECK_KEY", "check_key"),
             ("ELASTICSEARCH_PASSWORD", "password"),
         ):
             values[name] = _secret(environ, variable, faults)

@@ -20,7 +20,6 @@ from taskscope.logs.segments import Batch, SpoolReader
 from taskscope_exporters.logs.client import Cause, Trouble, connect, hushed, translated, untraced
 from taskscope_exporters.logs.deadletters import FILE_NAME, Letter, bury
 from taskscope_exporters.logs.delivery import Delivery, Work
-from taskscope_exporters.logs.doubt import Doubts
 from taskscope_exporters.logs.install import ensure
 from taskscope_exporters.logs.metrics import ShipperMetrics
 from taskscope_exporters.logs.notices import Notices
@@ -99,10 +98,10 @@ class Shipper:
                 settings=self.settings,
                 stream=self.stream,
                 metrics=self.metrics,
-                doubts=Doubts(self.settings.spool, self.stream),
                 say=self.say,
                 clock=self.clock,
             )
+            around.callback(delivery.look_up.close)
             while self._goes_on():
                 self._step(reader, delivery)
 
@@ -161,7 +160,7 @@ class Shipper:
                 raise
             self._client = client
             self._was_well = True
-            delivery.log_in_anew()
+            delivery.look_up.begin()
         return self._client
 
     def _install(self, client: Elasticsearch) -> None:

@@ -55,6 +55,7 @@ def replay(
     from taskscope_exporters.logs.replay import replay as replayed
     from taskscope_exporters.logs.settings import ShipSettings
     from taskscope_exporters.logs.template import audit_spool, stream_name
+    from taskscope_ui.commands.logs_screen import note
 
     service = Catalogue.load(app).service
     settings = ShipSettings.from_environ(os.environ)
@@ -70,6 +71,7 @@ def replay(
             replace(settings, spool=folder),
             service=service,
             stream=stream_name(service, settings.environment, audit=audit),
+            say=note,
         )
         for folder, audit in folders.items()
         if waiting[folder]

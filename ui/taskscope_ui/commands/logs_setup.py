@@ -103,10 +103,6 @@ def keys(
         bool,
         typer.Option("--rotate", help="Replace the keys that are there, and make them invalid."),
     ] = False,
-    lookup: Annotated[
-        bool,
-        typer.Option("--lookup", help="The shipper may ask by its id whether a line is stored."),
-    ] = False,
     expires: Annotated[
         str | None, typer.Option(metavar="TIME", help="When a new key ends, such as 90d.")
     ] = None,
@@ -115,22 +111,22 @@ def keys(
 ) -> int:
     """Make the API keys of the log streams, each with the least rights.
 
-    shipper.key may add lines and read nothing; reader.key may read the service's lines; auditor.key may read
-    its audit lines too. A key lies in a file that only you may read, and is not printed. To run it twice
-    changes nothing; the login must have the rights that the keys get, and manage_own_api_key.
+    shipper.key may add lines and read nothing; with checker.key the shipper asks whether lines are stored whose
+    answer was lost; reader.key may read the service's lines; auditor.key may read its audit lines too. A key lies
+    in a file that only you may read, and is not printed. To run it twice changes nothing; the login must have the
+    rights that the keys get, and manage_own_api_key.
 
     \b
     Examples:
       taskscope logs keys
-      ELASTICSEARCH_API_KEY_FILE=.taskscope/keys/shipper.key taskscope ship
+      ELASTICSEARCH_API_KEY_FILE=.taskscope/keys/shipper.key \\
+      ELASTICSEARCH_CHECK_KEY_FILE=.taskscope/keys/checker.key taskscope ship
     """
     from taskscope_exporters.logs.keys import key_file, key_roles, make_keys
 
     service, settings = _found(app)
     with _connected(settings, "manage_own_api_key") as client:
-        done = make_keys(
-            client, settings, service, into, rotate=rotate, lookup=lookup, expires=expires
-        )
+        done = make_keys(client, settings, service, into, rotate=rotate, expires=expires)
     for line in done or (f"nothing to change: the keys in {into} are valid",):
         say(line)
     if show:
