@@ -115,6 +115,7 @@ def test_every_taskscope_command_a_runbook_names_exists() -> None:
         "logs setup",
         "logs tail",
         "logs top",
+        "logs verify",
     }
 
 
