@@ -173,6 +173,13 @@ def test_the_checking_key_learns_whether_a_line_is_there(
     assert [doc["found"] for doc in docs] == [True, False]
 
 
+def test_the_checking_key_has_a_line_whose_id_it_knows(secured: Secured, folder: Path) -> None:
+    index = backing_index(secured, STREAM)
+    with with_key(secured, folder / "checker.key") as client:
+        (doc,) = client.mget(index=index, ids=["first"])["docs"]
+    assert doc["_source"] == LINE  # the documentation says so: ids alone cannot be allowed
+
+
 @pytest.mark.parametrize("what", [what for what in REFUSED if what != "look up by id"])
 def test_the_checking_key_may_not(secured: Secured, folder: Path, what: str) -> None:
     with (
