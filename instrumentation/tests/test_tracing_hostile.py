@@ -77,7 +77,9 @@ def test_a_thousand_spoofed_flags_are_sampled_at_the_services_own_share(way: Way
     assert not theirs.intersection(span.context.trace_id for span in spans if span.context)
     assert all(link.context.trace_id in theirs for span in spans for link in span.links)
     assert value(telemetry.registry, TRACED) == 1_000
-    assert value(telemetry.registry, TRACED, decision="sampled") == len(spans)
+    # On a busy machine a request may be slow enough for a span of its own.
+    kept = [value(telemetry.registry, TRACED, decision=each) for each in ("sampled", "late")]
+    assert sum(kept) == len(spans)
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])

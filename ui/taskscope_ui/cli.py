@@ -43,7 +43,9 @@ _EXTRA_OF: Final = {
     "sqlalchemy": "taskapi",
 }
 
-_COMMANDS: Final = "up fault doctor build check catalogue version page preview ship collect-logs logs"
+_COMMANDS: Final = (
+    "up fault doctor build check catalogue version page preview ship collect-logs logs"
+)
 _ABOUT: Final = """An observability stack from one catalogue: metrics, logs, traces, boards, alerts and a capacity page.
 
 Exit codes: 0 all is well · 1 findings (check, doctor) · 2 bad input or a part that fails · 130 interrupted.
