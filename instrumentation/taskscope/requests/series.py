@@ -10,10 +10,8 @@ processes read they are written at once.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable
-from itertools import repeat
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from time import time
 from typing import Final, TypeVar
 
@@ -272,9 +270,8 @@ def exemplify(prepared: Prepared, trace: tuple[str, str], observed: tuple[float,
 
 def _write(child: HistogramChild, values: list[float]) -> None:
     store, base, bounds = child.store, child.base, child.bounds
-    fallen: Iterable[tuple[int, int]]
     if len(values) > _MANY:
-        fallen = Counter(map(bisect_left, repeat(bounds), values)).items()
+        fallen = _fallen(bounds, sorted(values))
     else:
         fallen = [(bisect_left(bounds, value), 1) for value in values]
     with store.lock:
@@ -282,3 +279,17 @@ def _write(child: HistogramChild, values: list[float]) -> None:
         cells[base + len(bounds) + 1] += sum(values)
         for bucket, number in fallen:
             cells[base + bucket] += number
+
+
+def _fallen(bounds: tuple[float, ...], values: list[float]) -> list[tuple[int, int]]:
+    """How many of the values, which rise, fell into each bucket: a look for each bound, not for each value."""
+    fallen, before, number = [], 0, len(values)
+    for bucket, bound in enumerate(bounds):
+        upto = bisect_right(values, bound, before)
+        if upto > before:
+            fallen.append((bucket, upto - before))
+            before = upto
+            if upto == number:
+                return fallen
+    fallen.append((len(bounds), number - before))
+    return fallen
