@@ -140,7 +140,7 @@ class Platter:
                 self._apply(self._safe_names, change)
         self._changes.clear()
         self.names = dict(self._safe_names)
-        for inode in set(self.names.values()):
+        for inode in dict.fromkeys(self.names.values()):  # a set is ordered by addresses
             inode.lose_power(rng)
 
     def new_inode(self, mode: int) -> _Inode:
