@@ -43,7 +43,7 @@ def test_setup_and_keys_say_what_they_did_and_nothing_the_second_time(
     assert said.splitlines()[-1].startswith("nothing to change: https://")
     code, said, _ = typed(tmp_path, environ, "keys", "--into", "keys")
     keys = [path.read_text().strip() for path in (tmp_path / "keys").iterdir()]
-    assert (code, len(keys), len(said.splitlines())) == (0, 3, 3)
+    assert (code, len(keys), len(said.splitlines())) == (0, 4, 4)
     assert not any(key in said for key in keys)
     code, said, _ = typed(tmp_path, environ, "keys", "--into", "keys", "--show")
     assert said.splitlines()[0] == "nothing to change: the keys in keys are valid"
