@@ -230,7 +230,10 @@ def test_a_key_that_was_replaced_or_came_late_is_taken_up(
 ) -> None:
     keys = tmp_path / "keys"
     lines = place.fill(spool, 1)
-    settings = partial(place.settings, spool.folder, Secret(file=keys / "checker.key"))
+    # A key that was refused is tried again after the longest pause: long before others are made.
+    settings = partial(
+        place.settings, spool.folder, Secret(file=keys / "checker.key"), backoff_s=0.01
+    )
     with BulkProxy(place.node.port) as proxy, shipping(settings(url=proxy.url)) as ship:
         until(ship.drained)
         for rotate in (False, True):

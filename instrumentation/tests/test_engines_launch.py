@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -199,12 +200,32 @@ def test_a_folder_closed_to_the_servers_account_gets_a_stand_in_that_goes_with_i
         for folder, cwd in zip(folders, placed, strict=True)
     ]
     place.lay_out(specs[0])
-    folders[0].rmdir()
+    shutil.rmtree(folders[0])
 
     place.lay_out(specs[1])
 
     assert [cwd.parent for cwd in placed] == [tmp_path / "state"] * 2
     assert [cwd.exists() for cwd in placed] == [False, True]
+
+
+def test_a_new_folder_of_an_old_name_has_nothing_of_the_old_ones_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "ROOT_STATE", tmp_path / "state")
+    tmp_path.chmod(0o700)
+    folder = tmp_path / "server"
+    cwd = place.place(folder, spec_module.unprivileged())
+    spec = replace(a_sleeper(tmp_path), cwd=cwd, files=place.origin_of(folder, cwd))
+    place.lay_out(spec)
+    (cwd / "data").write_text("of the first")
+    place.lay_out(spec)
+    assert (cwd / "data").exists()
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+    place.lay_out(spec)
+
+    assert not (cwd / "data").exists()
 
 
 def test_free_ports_differ_and_passwords_too() -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROOT_STATE = Path("/var/lib/taskscope")
 _ORIGIN = ".origin"
+_SIGN = ".stand-in"
+"""In a folder that has a stand-in: without it the folder is new, whatever stood for its name before."""
 
 
 def enterable(folder: Path) -> bool:
@@ -97,7 +99,11 @@ def _keep_origin(spec: Spec) -> None:
     ROOT_STATE.chmod(0o711)
     origin = spec.files.get(spec.cwd / _ORIGIN)
     if isinstance(origin, str):
-        Path(origin).mkdir(parents=True, exist_ok=True)
+        sign = Path(origin, _SIGN)
+        if not sign.exists() and spec.cwd.is_dir():
+            shutil.rmtree(spec.cwd)  # it stood for a folder of that name that is gone
+        sign.parent.mkdir(parents=True, exist_ok=True)
+        sign.write_text(f"{spec.cwd}\n")
 
 
 def _clear_orphans() -> None:
