@@ -41,7 +41,7 @@ newest: engines ## the shipper once more, with the newest client line instead of
 	8.*) echo "the newest client needs a server of 9.x, and this JDK runs $$server: not tested here" ;; \
 	*) $(UV) pip install --quiet --no-config --python $(BIN)/python --target $(TOOLS)/newest 'elasticsearch>=9,<10' && \
 	   PYTHONPATH=$(TOOLS)/newest $(BIN)/python -c 'import elasticsearch; v = elasticsearch.__versionstr__; print("client", v); exit(v < "9")' && \
-	   PYTHONPATH=$(TOOLS)/newest $(BIN)/pytest exporters/tests/test_shipper.py exporters/tests/test_shipper_elasticsearch.py exporters/tests/test_lookup.py \
+	   PYTHONPATH=$(TOOLS)/newest $(BIN)/pytest exporters/tests/test_shipper*.py exporters/tests/test_lookup.py \
 	     -k 'not other_line and not killed' ;; \
 	esac
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import pytest
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
+from taskscope.logs.spool import Spool
 from taskscope.testing.engines import (
     HOST,
     Missing,
@@ -27,6 +29,8 @@ from taskscope.testing.engines import elasticsearch as es
 from taskscope.testing.engines.spec import LogReady
 from taskscope.testing.waiting import until
 from taskscope_exporters.logs.settings import Secret, ShipSettings
+
+from .faulty import Faulty
 
 ADMIN = es.EsUser(name="admin", password=new_password(), role=es.ADMIN)
 WRITER = es.EsUser(name="writer", password=new_password(), role=es.SHIPPER)
@@ -244,3 +248,21 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 def another_node() -> type[Node]:
     """For a test that needs one of its own."""
     return Node
+
+
+@pytest.fixture
+def faulty() -> Iterator[Faulty]:
+    made = Faulty()
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "spool", max_bytes=1 << 26, segment_bytes=1 << 16, sync_s=None)
+    yield made
+    made.close()

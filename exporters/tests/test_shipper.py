@@ -3,185 +3,31 @@
 from __future__ import annotations
 
 import json
-import logging
-import random
 import socket
 import threading
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from taskscope.catalogue import Catalogue
-from taskscope.errors import SettingsError
-from taskscope.logs import configure
 from taskscope.logs.spool import Spool
-from taskscope.settings import Settings
-from taskscope.testing import waiting
 from taskscope.testing.engines import free_port
-from taskscope.testing.faultproxy import BulkFaults, BulkProxy
 from taskscope_exporters.logs.client import Trouble
 from taskscope_exporters.logs.deadletters import FILE_NAME
 from taskscope_exporters.logs.run import run
 from taskscope_exporters.logs.settings import ShipSettings
 from taskscope_exporters.logs.shipper import Shipper, ShipperMetrics
 
-until = partial(waiting.until, within_s=15)
-
-CATALOGUE = Catalogue(service="shop")
-Plan = Callable[[list[str]], tuple[int, list[int]] | None]
-"""For the ids of one bulk request: the response's status and one per item; None hangs up without an answer."""
-
-
-_MADE_WHEN_MET = ("taskscope_logs_dead_letters_total",)
-
-
-class Faulty(ThreadingHTTPServer):
-    """Answers as Elasticsearch does, but as planned; remembers what it stored."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.stored: dict[str, bytes] = {}
-        self.plans: list[Plan] = []
-        self.requests: list[int] = []
-
-    def bulk(self, body: bytes) -> tuple[int, list[int]] | None:
-        parts = body.split(b"\n")
-        ids = [json.loads(part)["create"]["_id"] for part in parts[:-1:2]]
-        self.requests.append(len(ids))
-        plan = self.plans.pop(0)(ids) if self.plans else (200, [201] * len(ids))
-        lines = dict(zip(ids, parts[1::2], strict=True))
-        if plan is None:
-            self.stored.update(lines)
-            return None
-        status, items = plan
-        known = [
-            409 if found == 201 and name in self.stored else found
-            for name, found in zip(ids, items, strict=False)
-        ]
-        if status == 200:
-            self.stored.update(
-                {name: lines[name] for name, found in zip(ids, known, strict=False) if found == 201}
-            )
-        return status, known
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Faulty
-
-    def do_GET(self) -> None:  # the standard library's name
-        self._answer(404, {"error": {"type": "resource_not_found_exception"}})
-
-    def do_PUT(self) -> None:  # as above
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        if "/_bulk" not in self.path:
-            self._answer(200, {"acknowledged": True})
-            return
-        answer = self.server.bulk(body)
-        if answer is None:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        status, items = answer
-        found = [{"create": {"status": item, "error": {"type": f"e{item}"}}} for item in items]
-        refusal = {"error": {"reason": "planned"}}
-        self._answer(status, {"errors": True, "items": found} if status == 200 else refusal)
-
-    do_POST = do_PUT  # noqa: N815 # as above
-
-    def _answer(self, status: int, body: object) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("X-Elastic-Product", "Elasticsearch")
-        self.send_header("Content-Type", self.headers["accept"].split(",")[0])
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def faulty() -> Iterator[Faulty]:
-    made = Faulty()
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(tmp_path / "spool", max_bytes=1 << 26, segment_bytes=1 << 16, sync_s=None)
-    yield made
-    made.close()
-
-
-class Ship:
-    """A shipper in a thread of its own, what it said, and its series."""
-
-    def __init__(self, settings: ShipSettings) -> None:
-        self.said: list[str] = []
-        self.waits: list[float] = []
-        self.stop = threading.Event()
-        self.metrics = ShipperMetrics(CATALOGUE, settings)
-        self.shipper = Shipper(
-            settings=settings,
-            catalogue=CATALOGUE,
-            metrics=self.metrics,
-            stop=self.stop,
-            say=self.said.append,
-            rng=random.Random(1),
-            wait=self._wait,
-        )
-
-    def _wait(self, seconds: float) -> bool:
-        self.waits.append(seconds)
-        return self.stop.wait(min(seconds, 0.01))
-
-    def value(self, name: str, **labels: str) -> float:
-        found = self.metrics.registry.get_sample_value(name, labels)
-        assert found is not None or name in _MADE_WHEN_MET, name
-        return found or 0.0
-
-
-@contextmanager
-def shipping(settings: ShipSettings) -> Iterator[Ship]:
-    ship = Ship(settings)
-    thread = threading.Thread(target=ship.shipper.run)
-    thread.start()
-    try:
-        yield ship
-    finally:
-        ship.stop.set()
-        thread.join(15)
-        assert not thread.is_alive()
-
-
-def fill(spool: Spool, count: int, *, start: int = 0) -> list[bytes]:
-    lines = [b'{"n":%d}' % n for n in range(start, start + count)]
-    for line in lines:
-        spool.write(line + b"\n")
-    return lines
-
-
-def settings(spool: Spool, faulty: Faulty, **more: object) -> ShipSettings:
-    return ShipSettings(spool=spool.folder, url=faulty.url, **more)  # type: ignore[arg-type] # any setting
-
-
-def statuses(status: int, items: Callable[[int], int] = lambda _: 201) -> Plan:
-    return lambda ids: (status, [items(at) for at in range(len(ids))])
+from .faulty import (
+    CATALOGUE,
+    Faulty,
+    Plan,
+    Ship,
+    fill,
+    settings,
+    shipping,
+    statuses,
+    until,
+)
 
 
 def test_every_line_is_stored_once_and_the_spool_is_empty(spool: Spool, faulty: Faulty) -> None:
@@ -429,154 +275,20 @@ def test_a_certificate_that_is_none_is_said_and_the_lines_wait(
         assert ship.value("taskscope_spool_size_bytes") == 24
 
 
-@contextmanager
-def running(
-    config: ShipSettings, said: list[str], *, port: int | None = None
-) -> Iterator[threading.Event]:
-    stop = threading.Event()
-    thread = threading.Thread(
-        target=run,
-        args=(config,),
-        kwargs={"catalogue": CATALOGUE, "stop": stop, "port": port, "say": said.append},
-    )
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join(15)
-        assert not thread.is_alive()
-
-
-def test_its_series_are_served_on_loopback(spool: Spool, faulty: Faulty) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    fill(spool, 3)
-    with running(settings(spool, faulty), [], port=port):
-        until(lambda: len(faulty.stored) == 3)
-        text = (
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
-        )  # loopback
-    assert "taskscope_logs_shipped_total" in text
-    assert "_created" not in text
-
-
-def test_a_file_of_a_later_format_waits_and_is_told_once(spool: Spool, faulty: Faulty) -> None:
-    later = spool.folder / "0197a0000000-0123456789abcdef-000000.seg2"
-    later.write_bytes(b"what a later version writes")
-    with shipping(settings(spool, faulty)) as ship:
-        for start in (0, 3):
-            fill(spool, 3, start=start)
-            until(lambda count=start + 3: len(faulty.stored) == count)  # type: ignore[misc] # its count
-    (told,) = [sentence for sentence in ship.said if later.name in sentence]
-    assert told.startswith("1 file(s) in the spool, such as '0197a0000000-")
-    assert told.endswith(
-        "are of a later format; they wait: run the shipper of the version that wrote them"
-    )
-    assert later.read_bytes() == b"what a later version writes"
-
-
-def test_of_two_shippers_one_works_and_the_other_takes_over(spool: Spool, faulty: Faulty) -> None:
-    said: list[str] = []
-    with running(settings(spool, faulty), []) as first:
+def test_lines_of_ended_segments_wait_for_no_others(tmp_path: Path, faulty: Faulty) -> None:
+    folder = tmp_path / "left"
+    for _ in range(20):  # as many workers were killed
+        spool = Spool(folder, max_bytes=1 << 26, segment_bytes=1 << 16, sync_s=None)
         fill(spool, 3)
-        until(lambda: len(faulty.stored) == 3)
-        with running(settings(spool, faulty), said):
-            until(lambda: any("another shipper works" in sentence for sentence in said))
-            first.set()
-            fill(spool, 3, start=3)
-            until(lambda: len(faulty.stored) == 6)
-    assert sum(faulty.requests) == 6
+        spool.close()
+    pauses: list[int] = []
+    ship = Ship(ShipSettings(spool=folder, url=faulty.url))
 
+    def stored(ids: list[str]) -> tuple[int, list[int]]:
+        pauses.append(len(ship.waits))
+        return 200, [201] * len(ids)
 
-def test_the_clients_own_loggers_are_silent_while_it_ships(
-    spool: Spool, faulty: Faulty, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("DEBUG")
-    faulty.plans = [lambda _: None]
-    fill(spool, 3)
-    with running(settings(spool, faulty), []):
-        until(lambda: len(faulty.requests) == 2)
-    assert [record.name for record in caplog.records if record.name.startswith("elastic")] == []
-
-
-def test_with_everything_logged_the_shipper_adds_no_line_to_the_spool_it_ships(
-    tmp_path: Path, faulty: Faulty
-) -> None:
-    pipeline = configure(
-        settings=Settings(spool=tmp_path / "spool", log_level="DEBUG"),
-        service_name="shop",
-        service_version="1",
-        on_line=lambda _: None,
-        on_drop=lambda *_: None,
-        on_error=lambda _: None,
-    )
-    try:
-        logging.getLogger("app").debug("heard")
-        faulty.plans = [lambda _: None, statuses(503)]
-        settings = ShipSettings(spool=tmp_path / "spool", url=faulty.url, pause_s=0.01)
-        with shipping(settings) as ship:
-            until(lambda: ship.value("taskscope_spool_size_bytes") == 0)
-            until(lambda: faulty.stored)
-            pauses = len(ship.waits)
-            until(lambda: len(ship.waits) > pauses + 20)
-    finally:
-        pipeline.close()
-    messages = [json.loads(raw)["message"] for raw in faulty.stored.values()]
-    assert "heard" in messages
-    assert not [text for text in messages if "_bulk" in text or "Retry" in text]
-
-
-def test_a_server_that_names_a_pause_is_given_it(spool: Spool, faulty: Faulty) -> None:
-    faults = BulkFaults(whole_429=1.0, retry_after_s=7)
-    fill(spool, 3)
-    with (
-        BulkProxy(faulty.server_port, faults=faults) as proxy,
-        shipping(ShipSettings(spool=spool.folder, url=proxy.url)) as ship,
-    ):
-        until(lambda: ship.waits)
-        assert ship.waits[0] == 7.0
-        proxy.faults = BulkFaults()
-        until(lambda: len(faulty.stored) == 3)
-
-
-def test_a_close_ships_what_is_there_and_waits_for_no_server_that_fails(
-    spool: Spool, faulty: Faulty
-) -> None:
-    for plans, shipped in (([], True), ([statuses(503)] * 1000, False)):
-        faulty.plans = list(plans)
-        ship = Ship(settings(spool, faulty))
-        thread = threading.Thread(target=ship.shipper.run)
-        fill(spool, 3000)
-        thread.start()
-        assert ship.shipper.close(timeout_s=10) is shipped
-        thread.join(5)
-        assert not thread.is_alive()
-        assert (ship.value("taskscope_spool_size_bytes") == 0) is shipped
-
-
-def test_a_port_in_use_is_one_sentence(spool: Spool, faulty: Faulty) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(
-            SettingsError, match=r"port \d+ on 127.0.0.1 cannot be used .* name another"
-        ):
-            run(
-                settings(spool, faulty),
-                catalogue=CATALOGUE,
-                stop=threading.Event(),
-                port=taken.getsockname()[1],
-            )
-
-
-def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match=r"cannot be used: .*; set TASKSCOPE_SPOOL"):
-        run(
-            ShipSettings(spool=tmp_path / "file"),
-            catalogue=CATALOGUE,
-            stop=threading.Event(),
-            port=None,
-        )
+    faulty.plans = [stored] * 20
+    with ship.running():
+        until(lambda: ship.value("taskscope_logs_shipped_total") == 60)
+    assert pauses == [0] * 20

@@ -192,10 +192,11 @@ class Shipper:
         # What is read beyond the lines is read in vain, so no more than they took the last time, and a little.
         room = min(self.settings.batch_bytes * self.settings.in_flight, lines * self._line_bytes)
         batch = reader.batch(max_lines=lines, max_bytes=room)
-        self._more = False
+        # To wait makes the next batch larger only where somebody writes.
+        self._more = batch is not None and batch.ended
         if batch is not None and batch.raws:
             taken = batch.end - batch.offsets[0]
-            self._more = len(batch.raws) == lines or taken + LINE_BYTES > room
+            self._more |= len(batch.raws) == lines or taken + LINE_BYTES > room
             self._line_bytes = 16 + taken * 17 // (16 * len(batch.raws))
         return batch
 

@@ -14,7 +14,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
@@ -61,7 +61,8 @@ class Batch:
 
     raws: the lines to be shipped, without their breaks; offsets: where in the segment each begins.
     damaged: what is no line of ours, at most LINE_BYTES of each, to be set aside.
-    end: the offset that an acknowledgement moves to.
+    end: the offset that an acknowledgement moves to. ended: of fewer lines than were asked for, whether nobody writes
+    the segment any more, so that to wait brings no more of them.
     """
 
     segment: str
@@ -69,6 +70,7 @@ class Batch:
     raws: list[bytes]
     offsets: list[int]
     damaged: tuple[Line, ...] = ()
+    ended: bool = False
 
     @property
     def stem(self) -> str:
@@ -139,6 +141,8 @@ class SpoolReader:
             found = self._read(fd, name, max_lines=max_lines, max_bytes=max_bytes)
             if found is None:
                 self._finish(fd, name)
+            elif len(found.raws) < max_lines and self._writer_is_gone(fd):
+                found = replace(found, ended=True)
         except OSError as error:
             if error.errno != errno.EIO or not self._writer_is_gone(fd):
                 raise
