@@ -128,13 +128,15 @@ def reader_of(
     from taskscope_exporters.logs.reading.conditions import QueryError
     from taskscope_exporters.logs.reading.reader import Origin, Where, reading
     from taskscope_ui.commands.logs_screen import note
+    from taskscope_ui.commands.logs_where import environ_of
 
     if origin not in {each.value for each in Origin}:
         raise QueryError(f"--from {origin!r} is none; take auto, elasticsearch or spool")
-    environ = os.environ
+    folder = spool or Settings.from_environ(os.environ).spool
+    environ = environ_of(os.environ, folder)
     where = Where(
         origin=Origin(origin),
-        spool=spool or Settings.from_environ(environ).spool,
+        spool=folder,
         service=service or environ.get("OTEL_SERVICE_NAME") or None,
         environment=environment or environ.get("TASKSCOPE_ENVIRONMENT") or None,
     )

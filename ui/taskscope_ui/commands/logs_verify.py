@@ -108,6 +108,7 @@ def _evidence(
 ) -> Iterator[Evidence]:
     """Where the lines are; stderr says it. Raises QueryError, SettingsError, ReadError."""
     from taskscope.catalogue import Catalogue
+    from taskscope.settings import Settings
     from taskscope_exporters.logs.client import Trouble, connect, hushed
     from taskscope_exporters.logs.reading.audited import AuditServer, Evidence
     from taskscope_exporters.logs.reading.conditions import QueryError
@@ -117,20 +118,23 @@ def _evidence(
     from taskscope_exporters.logs.settings import ShipSettings
     from taskscope_exporters.logs.template import audit_spool, stream_name
     from taskscope_ui.commands.logs_screen import note
+    from taskscope_ui.commands.logs_where import environ_of
 
     if origin not in {each.value for each in Origin}:
         raise QueryError(f"--from {origin!r} is none; take auto, elasticsearch or spool")
-    settings = ShipSettings.from_environ(os.environ)
+    folder = spool or Settings.from_environ(os.environ).spool
+    environ = environ_of(os.environ, folder)
+    settings = ShipSettings.from_environ(environ)
     settings = replace(
         settings,
-        spool=spool or settings.spool,
+        spool=folder,
         environment=environment or settings.environment,
     )
     begin = None
     if since is not None:
         begin = moment(since, now=datetime.now(UTC), zone=UTC if utc else None)
     asked = origin == "elasticsearch" or (
-        origin == "auto" and bool(os.environ.get("ELASTICSEARCH_URL", "").strip())
+        origin == "auto" and bool(environ.get("ELASTICSEARCH_URL", "").strip())
     )
     folder = audit_spool(settings.spool)
     here = folder.is_dir() and origin != "elasticsearch"
